@@ -37,6 +37,12 @@ process.exitCode = await run(argv, {
   out: (output) => {
     process.stdout.write(output)
   },
+  write: (chunk) =>
+    new Promise((resolve) => {
+      process.stdout.write(chunk, () => {
+        resolve()
+      })
+    }),
   err: writeError,
   input: () => buffer(process.stdin),
   isInteractive: isatty(2),

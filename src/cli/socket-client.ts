@@ -176,6 +176,29 @@ export const follow = (socketPath: string, what: SocketRequest, follower: Follow
     })
   })
 
+/** Sends a request whose answer is taken as it comes. @throws CommandError for a refusal, and for an answer that is cut off */
+export const download = async (
+  socketPath: string,
+  what: SocketRequest,
+  take: (chunk: Uint8Array) => Promise<void>,
+): Promise<void> => {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    begin(socketPath, what, resolve).on('error', (error) => {
+      reject(unreachable(socketPath, error))
+    })
+  })
+  const status = response.statusCode ?? 0
+  if (status !== 200) {
+    contentOf({ status, text: await textOf(response) })
+    throw new CommandError(exit.failed, `The daemon answered ${status}.`)
+  }
+  try {
+    for await (const chunk of response) await take(chunk as Uint8Array)
+  } catch (error) {
+    throw new CommandError(exit.failed, `The answer of the daemon was cut off: ${(error as Error).message}.`)
+  }
+}
+
 /** Calls the daemon over a Unix socket and reads the answer by its schema. @throws CommandError */
 export const callDaemon = async <Schema extends z.ZodType>(
   socketPath: string,

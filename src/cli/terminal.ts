@@ -4,6 +4,8 @@ import { onOneLine } from '#foundation/text'
 export interface Terminal {
   readonly out: (text: string) => void
   readonly err: (text: string) => void
+  /** Resolves when it can take more. Absent: everything is for `out`. */
+  readonly write?: (chunk: Uint8Array) => Promise<void>
   /** The bytes of standard input, to its end. */
   readonly input: () => Promise<Uint8Array>
   readonly isInteractive: boolean

@@ -1,7 +1,13 @@
+import { createPublicKey } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { columnsOf, emptyChain, hashOf, link, linkText, unlinkedText } from '../../src/foundation/audit/format/chain.ts'
 import { checkpointBytes } from '../../src/foundation/audit/format/checkpoint.ts'
+import { ChainWalk, type Walked } from '../../src/foundation/audit/verify/walk.ts'
+import { verifyEs256 } from '../../src/foundation/crypto/es256.ts'
 import {
   checkpointLine,
   footerBytes,
@@ -19,7 +25,55 @@ const entry = {
   at: 1_796_000_000_000,
 } as const
 
+const exportSchema = z.object({
+  export: z.object({ installation: z.string(), keys: z.tuple([z.looseObject({ kty: z.string(), kid: z.string() })]) }),
+})
+
+/** Walks along an export with one chain. */
+const walkExport = (text: string): Walked => {
+  const [first, ...lines] = text.trimEnd().split('\n')
+  const { installation, keys } = exportSchema.parse(JSON.parse(first!)).export
+  const publicKey = createPublicKey({ key: keys[0], format: 'jwk' })
+  const walk = new ChainWalk({
+    chain: { installation, node: 'local' },
+    verifySignature: (kid, bytes, signature) => kid === keys[0].kid && verifyEs256(publicKey, bytes, signature),
+  })
+  let segment = ''
+  for (const line of lines.slice(0, -1)) {
+    const read = readLine(line)!
+    if (read.kind === 'header') segment = ''
+    if (read.kind === 'footer')
+      walk.addFooter(read.footer, { bytes: Buffer.byteLength(segment), digest: hashOf(segment) })
+    else walk.add(read)
+    segment += `${line}\n`
+  }
+  return walk.finish()
+}
+
 describe('the format of the audit log', () => {
+  it('holds for the example of its page, and for no other byte of it', async () => {
+    const text = await readFile(join(import.meta.dirname, '../../docs/audit-example.jsonl'), 'utf8')
+    const whole = walkExport(text)
+    expect(whole).toMatchObject({ records: 3, checkpoints: 2 })
+    expect(whole.problem).toBeUndefined()
+    // When the open segment was begun is signed with its footer.
+    const open = text.indexOf('"at":', text.lastIndexOf('{"segment"'))
+    const from = text.indexOf('\n') + 1
+    fc.assert(
+      fc.property(fc.integer({ min: from, max: text.lastIndexOf('{"end"') - 2 }), (at) => {
+        fc.pre(at < open || at > open + '"at":1795780800000'.length)
+        const changed = text[at] === '0' ? '1' : '0'
+        let walked: Walked
+        try {
+          walked = walkExport(text.slice(0, at) + changed + text.slice(at + 1))
+        } catch {
+          return
+        }
+        expect(walked.problem).toBeDefined()
+      }),
+    )
+  })
+
   it('has the bytes that its page says', () => {
     const genesis = emptyChain(chain)
     expect(genesis).toEqual({ seq: 0, hash: hashOf('deputy audit genesis\n1\nx9Qd\nlocal\n') })

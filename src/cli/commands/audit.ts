@@ -7,7 +7,7 @@ import { didYouMean } from '#foundation/text'
 import type { AcknowledgeOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { countArgument } from '../count-argument.ts'
-import { callDaemon } from '../socket-client.ts'
+import { callDaemon, download } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const recordsSchema = z.array(recordViewSchema)
@@ -234,28 +234,44 @@ const addAcknowledge = (audit: Command, { terminal, socket }: CommandContext): v
     })
 }
 
+/** The records that match, one as a line: without the others they prove nothing. */
+const exportMatching = async (filter: Filter, context: CommandContext): Promise<void> => {
+  const path = await context.socket()
+  for (let after = 0; ;) {
+    const records = await callDaemon(
+      path,
+      { path: toQuery(filter, { limit: String(PAGE_ROWS), after: String(after) }) },
+      recordsSchema,
+    )
+    for (const record of records) context.terminal.out(`${JSON.stringify(record)}\n`)
+    const last = records.at(-1)
+    if (last === undefined) {
+      if (after === 0) await tellUnknown(filter, context)
+      return
+    }
+    after = last.seq
+  }
+}
+
 /** `audit export`. */
 const addExport = (audit: Command, context: CommandContext): void => {
   const { terminal, socket } = context
+  const write = terminal.write ?? ((chunk) => Promise.resolve(terminal.out(Buffer.from(chunk).toString('utf8'))))
   withFilter(audit.command('export'))
-    .description('write the records of one node, by default this one, as JSON lines to standard output')
-    .addHelpText('after', '\nExample:\n  deputy audit export --tenant acme > acme.jsonl')
-    .action(async (filter: Filter) => {
-      const path = await socket()
-      for (let after = 0; ;) {
-        const records = await callDaemon(
-          path,
-          { path: toQuery(filter, { limit: String(PAGE_ROWS), after: String(after) }) },
-          recordsSchema,
-        )
-        for (const record of records) terminal.out(`${JSON.stringify(record)}\n`)
-        const last = records.at(-1)
-        if (last === undefined) {
-          if (after === 0) await tellUnknown(filter, context)
-          return
-        }
-        after = last.seq
+    .description(
+      'write everything by which the chains can be verified elsewhere as JSON lines to standard output: records, checkpoints, public keys; with a filter, the records of one node that match and nothing else',
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  deputy audit export > audit.jsonl\n  deputy audit export --tenant acme > acme.jsonl\n\nThe format is in docs/audit-format.md, and a verifier in sdk/python.',
+    )
+    .action(async ({ node, ...filter }: Filter) => {
+      if (Object.keys(filter).length > 0) {
+        await exportMatching({ ...filter, ...(node === undefined ? {} : { node }) }, context)
+        return
       }
+      const query = node === undefined || node === '*' ? '' : `?${new URLSearchParams({ node })}`
+      await download(await socket(), { path: `/audit/export${query}` }, write)
     })
 }
 

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
+import { exportChains } from '#foundation/audit'
 import { createKeyedDigest } from '#foundation/crypto'
 import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
@@ -171,6 +172,12 @@ const openAdminApi = (
     logger,
     reload: admin.reload,
     now: () => clock.now(),
+    exportAudit: (node) =>
+      exportChains(
+        parts.store.audit,
+        { installation: parts.installation, at: clock.now(), keys: parts.signingKeys.jwks('checkpoint').keys },
+        node === undefined ? undefined : [node],
+      ),
     status: admin.status,
     rotateKeys: createKeyRotation(parts),
   })

@@ -5,6 +5,7 @@
 export type { LostRecords } from './continuity.ts'
 export { AUDIT_EVENTS, AUDIT_OUTCOMES, type AuditEvent } from './events.ts'
 export { explain, type RecordView, recordViewSchema } from './explain.ts'
+export { exportChains } from './export.ts'
 export { BEFORE_ALL, SinkPosition } from './sinks/position.ts'
 export type { Delivery } from './sinks/delivery.ts'
 export { createDocuments, type FieldNames, type Origin } from './sinks/document.ts'

@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import type { RequestListener } from 'node:http'
 import express, { type ErrorRequestHandler, type Request, type Response } from 'express'
 import { asDeputyError, forAdmins, refuse } from '#errors'
@@ -7,7 +9,7 @@ import { auditEndpoints } from './audit.ts'
 import { clientEndpoints } from './clients.ts'
 import { daemonEndpoints } from './daemon.ts'
 import type { AdminDependencies } from './dependencies.ts'
-import type { AdminEndpoints, AdminHandler, AdminRequest } from './endpoint.ts'
+import { LinesAnswer, type AdminEndpoints, type AdminHandler, type AdminRequest } from './endpoint.ts'
 import { grantEndpoints } from './grants.ts'
 import { lastingOrderEndpoints } from './lasting-orders.ts'
 import { registryEndpoints } from './registry.ts'
@@ -75,7 +77,16 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     async (request: Request, response: Response): Promise<void> => {
       const correlationId = deps.correlationId()
       response.locals['correlationId'] = correlationId
-      response.json(await handle(adminRequest(deps, request, correlationId)))
+      const answered = await handle(adminRequest(deps, request, correlationId))
+      if (!(answered instanceof LinesAnswer)) {
+        response.json(answered)
+        return
+      }
+      response.type('application/x-ndjson')
+      // A reader that is slow is waited for, and one that goes away ends the reading.
+      await pipeline(Readable.from(answered.chunks), response).catch((error: unknown) => {
+        deps.logger.warn({ err: error, correlation_id: correlationId }, 'an answer of the admin API was cut off')
+      })
     }
   for (const [route, handle] of Object.entries(adminEndpoints(deps))) {
     const [method, path = ''] = route.split(' ')

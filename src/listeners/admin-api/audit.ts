@@ -2,9 +2,9 @@ import { refuse } from '#errors'
 import { AUDIT_EVENTS, AUDIT_OUTCOMES } from '#foundation/audit'
 import type { AuditFilter, AuditRow } from '#foundation/store'
 import { didYouMean } from '#foundation/text'
-import { acknowledgeSchema, auditQuerySchema } from './contract.ts'
+import { acknowledgeSchema, auditQuerySchema, exportQuerySchema } from './contract.ts'
 import type { AdminContext } from './dependencies.ts'
-import { parse, present, type AdminEndpoints } from './endpoint.ts'
+import { LinesAnswer, parse, present, type AdminEndpoints } from './endpoint.ts'
 
 /** @throws DeputyError `name_unknown` for a word of a filter that no record can have */
 const assertListed = (kind: string, name: string | undefined, known: readonly string[]): void => {
@@ -20,7 +20,13 @@ const assertListed = (kind: string, name: string | undefined, known: readonly st
 const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
 
 /** The audit log: queries, and the proof of its chains. */
-export const auditEndpoints = ({ store, check, verifyAudit, auditHeads }: AdminContext): AdminEndpoints => ({
+export const auditEndpoints = ({
+  store,
+  check,
+  verifyAudit,
+  exportAudit,
+  auditHeads,
+}: AdminContext): AdminEndpoints => ({
   'GET /audit': async ({ query }) => {
     const { limit, last, after, ...filter } = parse(auditQuerySchema, query)
     assertListed('event', filter.event, AUDIT_EVENTS)
@@ -33,6 +39,12 @@ export const auditEndpoints = ({ store, check, verifyAudit, auditHeads }: AdminC
     return (await store.audit.query(auditFilter, { limit, last })).map(toJson)
   },
   'GET /audit/verify': () => verifyAudit(),
+  'GET /audit/export': async ({ query }) => {
+    const { node } = parse(exportQuerySchema, query)
+    if (node !== undefined && !(await store.audit.chains()).includes(node))
+      throw refuse('name_unknown', { kind: 'node with an audit chain', name: node, hint: '' })
+    return new LinesAnswer(exportAudit(node))
+  },
   'POST /audit/acknowledge': async (request) => {
     const { reason } = parse(acknowledgeSchema, request.body)
     const { missing } = auditHeads

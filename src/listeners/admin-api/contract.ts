@@ -88,6 +88,9 @@ export const auditQuerySchema = z.strictObject({
   last: z.stringbool().default(false),
 })
 
+/** `GET /audit/export`. */
+export const exportQuerySchema = z.strictObject({ node: idSchema.optional() })
+
 /** `POST /audit/acknowledge`. */
 export const acknowledgeSchema = z.strictObject({ reason: z.string().min(1).max(500) })
 export type AcknowledgeOrder = z.input<typeof acknowledgeSchema>

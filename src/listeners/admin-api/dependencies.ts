@@ -31,6 +31,8 @@ export interface AdminDependencies {
   readonly audit: AuditLog
   readonly fingerprint: Fingerprint
   readonly verifyAudit: () => Promise<object>
+  /** Of one node, or of all. */
+  readonly exportAudit: (node?: string) => AsyncIterable<string | Uint8Array>
   readonly auditHeads: Pick<HeadKeeper, 'missing' | 'acknowledge'>
   readonly status: () => Promise<object>
   readonly reload: () => Promise<object>

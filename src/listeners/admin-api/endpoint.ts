@@ -18,7 +18,16 @@ export interface AdminRequest {
   }): Promise<void>
 }
 
-/** @returns what is sent as JSON. @throws DeputyError */
+/** An answer that is sent as it comes, as lines of JSON. */
+export class LinesAnswer {
+  readonly chunks: AsyncIterable<string | Uint8Array>
+
+  constructor(chunks: AsyncIterable<string | Uint8Array>) {
+    this.chunks = chunks
+  }
+}
+
+/** @returns what is sent as JSON, or `LinesAnswer`. @throws DeputyError */
 export type AdminHandler = (request: AdminRequest) => Promise<unknown>
 
 /** Endpoints by method and path. */

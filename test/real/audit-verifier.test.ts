@@ -1,0 +1,137 @@
+/** The verifier in Python reads exports of a real daemon with nothing but the format, and finds what was changed in them. */
+import { execFile } from 'node:child_process'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { findMoto } from '../peers/moto.ts'
+import { aCompany, RESOURCES } from '../support/configuration.ts'
+import {
+  ACCESS_TOKEN,
+  startDaemonHere,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type DaemonHere,
+  type TestIssuer,
+} from '../support/daemon.ts'
+
+const PACKAGE = join(import.meta.dirname, '../../sdk/python')
+/** moto needs the package `cryptography` as well. */
+const moto = findMoto()
+
+describe.skipIf(moto === undefined)('the verifier of the audit log in Python', () => {
+  let issuer: TestIssuer
+  let daemon: DaemonHere
+  let folder: string
+  let lines: string[]
+  let heads: string[]
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'deputy-export-'))
+    issuer = await startTestIssuer()
+    daemon = await startDaemonHere(
+      aCompany({ issuer: issuer.url, notes: { downstreams: { ledger: { scopes: ['ledger:read'] } } } }),
+      { audit: { checkpoint_every: 3 } },
+    )
+    const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', exp: Math.floor(Date.now() / 1000) + 600 })
+    const mint = (): Promise<unknown> =>
+      daemon.token({
+        grant_type: TOKEN_EXCHANGE,
+        subject_token: subject,
+        subject_token_type: ACCESS_TOKEN,
+        audience: 'ledger',
+      })
+    for (let count = 0; count < 9; count += 1) await mint()
+    await daemon.stop()
+    await daemon.start()
+    for (let count = 0; count < 4; count += 1) await mint()
+    const { code, out } = await daemon.deputy('audit', 'export')
+    expect(code).toBe(0)
+    lines = out.trimEnd().split('\n')
+    const kept = join(daemon.home, 'state/keys/audit-heads')
+    heads = (await readdir(kept)).flatMap((name) => ['--heads', join(kept, name)])
+  })
+  afterAll(async () => {
+    await daemon?.close()
+    await issuer?.close()
+    await rm(folder, { recursive: true, force: true })
+  })
+
+  const verify = async (
+    content: readonly string[],
+    ...options: string[]
+  ): Promise<{ code: number; stdout: string; stderr: string }> => {
+    const path = join(folder, 'audit.jsonl')
+    await writeFile(path, `${content.join('\n')}\n`)
+    return new Promise((resolve) => {
+      execFile(
+        join(dirname(moto!), 'python3'),
+        ['-B', '-m', 'deputy_client.verify_audit', path, ...options],
+        { cwd: PACKAGE },
+        (error, stdout, stderr) => {
+          resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr })
+        },
+      )
+    })
+  }
+  const at = (start: string, which: 'first' | 'last' = 'first'): number =>
+    which === 'first'
+      ? lines.findIndex((line) => line.startsWith(start))
+      : lines.findLastIndex((line) => line.startsWith(start))
+
+  it('promise 3: says that the export of a daemon holds, with and without the heads', async () => {
+    const plain = await verify(lines)
+    expect(plain.stdout).toMatch(/^local: \d+ records, \d+ signed checkpoints[^]*The chains hold/)
+    expect(await verify(lines, ...heads)).toMatchObject({ code: 0 })
+    const kid = / by the keys (\S+)\./.exec(plain.stdout)![1]!
+    expect(await verify(lines, '--key', kid)).toMatchObject({ code: 0 })
+    expect(await verify(lines, '--key', 'another')).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining('which is not known') as string,
+    })
+  })
+
+  it('says that the example of the page holds', async () => {
+    const example = await readFile(join(PACKAGE, '../../docs/audit-example.jsonl'), 'utf8')
+    expect(await verify(example.trimEnd().split('\n'))).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('local: 3 records, 2 signed checkpoints') as string,
+    })
+  })
+
+  it('promise 3: names the record where an export was changed', async () => {
+    const record = at('{"hash"') + 1
+    const checkpoint = at('{"checkpoint"')
+    const last = at('{"hash"', 'last')
+    const changed: readonly [string, string[], RegExp][] = [
+      ['an altered record', lines.with(record, lines[record]!.replace('"outcome":"', '"outcome":"un')), /altered/],
+      ['a removed record', lines.toSpliced(record, 1), /missing|does not stand behind/],
+      [
+        'moved records',
+        lines.with(record, lines[record + 1]!).with(record + 1, lines[record]!),
+        /altered|missing|stand/,
+      ],
+      ['a removed checkpoint', lines.toSpliced(checkpoint, 1), /a checkpoint before/],
+      ['an altered checkpoint', lines.with(checkpoint, lines[checkpoint]!.replace(/"at":\d/, '"at":9')), /signature/],
+      [
+        'another installation',
+        lines.map((line, n) => (n === 0 ? line.replace(/"installation":"./, '"installation":"_') : line)),
+        /installation/,
+      ],
+    ]
+    for (const [what, content, why] of changed) {
+      const { code, stdout } = await verify(content)
+      expect({ what, code, found: why.test(stdout), stdout }).toMatchObject({ what, code: 1, found: true })
+    }
+    const end = lines.slice(last)
+    expect(end.at(-1)).toBe('{"end":{"chains":1}}')
+    // Without its end an export shows a whole chain: the heads know better.
+    const cut = [...lines.slice(0, at('{"hash"') + 5), lines.at(-1)!]
+    expect(await verify(cut)).toMatchObject({ code: 0 })
+    expect(await verify(cut, ...heads)).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining('was cut off') as string,
+    })
+    expect(await verify(lines.slice(0, -1))).toMatchObject({ code: 2 })
+  })
+})
