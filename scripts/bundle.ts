@@ -12,10 +12,11 @@ const BUNDLE = join(ROOT, 'dist/cli')
 /** The CLI as it ships. */
 export const BUNDLED_CLI = join(BUNDLE, 'main.js')
 
-/** What runs by itself: the CLI, the two threads, and the process that becomes a command of `deputy exec`. */
+/** What runs by itself: the CLI, the threads, and the process that becomes a command of `deputy exec`. */
 const ENTRIES = {
   main: 'src/cli/main.ts',
   worker: 'src/foundation/store/sqlite/worker.ts',
+  'walk-thread': 'src/foundation/audit/verify/walk-thread.ts',
   'reader-thread': 'src/config/reader-thread.ts',
   launcher: 'src/cli/exec/launcher.ts',
 }

@@ -1,7 +1,7 @@
 /** What proves the audit log: the heads that are kept outside of the store, and the walk along its chains. */
 import { join } from 'node:path'
 import { keysFolder } from '#daemon/foundation'
-import { type DurableAuditLog, HeadKeeper, type Verification, verifyChains } from '#foundation/audit'
+import { type DurableAuditLog, HeadKeeper, type Verification, verifyChains, walkStore } from '#foundation/audit'
 import { equalInConstantTime } from '#foundation/crypto'
 import type { SigningKeys } from '#foundation/keys'
 import type { Store } from '#foundation/store'
@@ -61,10 +61,15 @@ export const createAuditVerification =
     await audit.compare()
     // Read before the chains are: these only become longer meanwhile.
     const known = [audit.head, ...(await heads.known())]
-    return verifyChains(store.audit, {
-      installation,
-      verifySignature: (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
-      isProved: (text, proof) => equalInConstantTime(prove(text), proof),
-      heads: known,
-    })
+    const keys = signingKeys.jwks('checkpoint').keys.map((jwk) => ({ kid: jwk.kid!, jwk }))
+    return verifyChains(
+      store.audit,
+      {
+        installation,
+        verifySignature: (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
+        isProved: (text, proof) => equalInConstantTime(prove(text), proof),
+        heads: known,
+      },
+      walkStore(store.audit, keys),
+    )
   }
