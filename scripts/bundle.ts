@@ -17,6 +17,8 @@ const ENTRIES = {
   main: 'src/cli/main.ts',
   worker: 'src/foundation/store/sqlite/worker.ts',
   'walk-thread': 'src/foundation/audit/verify/walk-thread.ts',
+  'writer-thread': 'src/foundation/audit/segments/writer-thread.ts',
+  'index-thread': 'src/foundation/audit/segments/index/index-thread.ts',
   'reader-thread': 'src/config/reader-thread.ts',
   launcher: 'src/cli/exec/launcher.ts',
 }

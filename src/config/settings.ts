@@ -5,6 +5,7 @@ import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
 import { clientTlsSchema } from './tls.ts'
 import {
+  durationSchema,
   lifetimeSchema,
   pauseSchema,
   timeoutSchema,
@@ -202,6 +203,20 @@ export const settingsSchema = z.strictObject({
         .min(1)
         .default(1000)
         .describe('A signed checkpoint is written after this many records.'),
+      segment: z
+        .strictObject({
+          size: z
+            .int()
+            .min(65_536)
+            .max(1_073_741_824)
+            .default(67_108_864)
+            .describe('Bytes after which a file of the log is sealed and the next one begun; embedded store only.'),
+          age: durationSchema
+            .default(86_400_000)
+            .describe('Age after which it is sealed, by the first record after that.'),
+        })
+        .prefault({})
+        .describe('The files that the log is kept in, in the folder `audit` of the state folder.'),
       files: z
         .array(z.strictObject({ path: z.string() }))
         .default([])

@@ -1,8 +1,9 @@
-import { join, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { createSystemRandom, systemClock } from '#clock'
 import type { Surroundings } from '#daemon/foundation'
-import { SCHEMA_VERSION } from '#foundation/store'
+import { type PostgresOptions, SCHEMA_VERSION } from '#foundation/store'
 import { createContext, type CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
 import { CommandError, exit, print, table, withProgress, type Terminal } from '../terminal.ts'
@@ -20,6 +21,17 @@ const postgresOf = async (surroundings: Surroundings) =>
   (await import('#daemon/foundation')).postgresOptions(await readSettings(surroundings.home), surroundings)
 const embeddedOf = async ({ home }: Surroundings): Promise<string> =>
   join(resolve(home, (await readSettings(home)).state), 'deputy.db')
+
+/** The audit log is in files beside the database, or still in its tables where the daemon of this version never ran. */
+const copyEmbedded = async (path: string, postgres: PostgresOptions): Promise<Record<string, number>> => {
+  const audit = join(dirname(path), 'audit')
+  const { copySegments } = await import('#foundation/audit')
+  return (await import('#foundation/store')).copyToPostgres(
+    path,
+    postgres,
+    existsSync(audit) ? copySegments(audit) : undefined,
+  )
+}
 
 /** `store status`. */
 const addStatus = (store: Command, context: CommandContext): void => {
@@ -114,11 +126,7 @@ const addCopy = (store: Command, context: CommandContext): void => {
           'No target is configured.',
           'Name Postgres under `store` in deputy.yaml first.',
         )
-      const copied = await withProgress(
-        terminal,
-        'Copying',
-        (await import('#foundation/store')).copyToPostgres(await embeddedOf(surroundings), postgres),
-      )
+      const copied = await withProgress(terminal, 'Copying', copyEmbedded(await embeddedOf(surroundings), postgres))
       print(terminal, options, copied, () =>
         table(
           ['table', 'rows'],

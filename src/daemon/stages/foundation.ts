@@ -16,6 +16,7 @@ import { rememberGrants, type Revocation, type Store } from '#foundation/store'
 import { RevocationIndex } from '#identity/validity'
 import type { DaemonContext } from '../context.ts'
 import { createAuditVerification, openHeads } from './audit-proof.ts'
+import { openSegments, recordRecovery } from './audit-segments.ts'
 import { createOwnKeys } from '../own-keys.ts'
 
 /** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
@@ -26,11 +27,14 @@ const CHECKPOINT_WITHIN_MS = 10_000
 
 const openAudit = async (
   context: DaemonContext,
-  parts: Pick<Keys, 'signingKeys' | 'prove' | 'installation'> & { store: Store; recordsLost: Handover<[LostRecords]> },
+  parts: Pick<Keys, 'signingKeys' | 'prove' | 'installation' | 'segments'> & {
+    store: Store
+    recordsLost: Handover<[LostRecords]>
+  },
 ) => {
   const heads = await openHeads(context, parts)
   const { settings, clock, logger, observed, newId, atEnd } = context
-  const { store, signingKeys, prove, installation, recordsLost } = parts
+  const { store, signingKeys, prove, installation, recordsLost, segments } = parts
   const { telemetry } = observed
   const readTls = renewTls(context)
   const { required, followers } = await openAuditSinks(settings, { ...context, telemetry, readTls, store, prove })
@@ -52,12 +56,14 @@ const openAudit = async (
     signed: (checkpoint) => void heads.note(checkpoint),
     telemetry,
     logger,
+    ...(segments === undefined ? {} : { openChain: segments.openChain }),
     // A store that one process holds does not go back under it.
     ...(store.cluster === undefined
       ? {}
       : { losses: { keep: RECENT_RECORDS_BYTES, prove, newId, noticed: recordsLost.tell } }),
   })
   atEnd(() => audit.close())
+  await recordRecovery(audit, segments, newId)
   return {
     audit,
     auditFollowers: followers,
@@ -98,14 +104,18 @@ const openKeys = async (context: DaemonContext) => {
   const keysAndStore = await openKeysAndStore(settings, { ...context, readTls: renewTls(context) })
   atEnd(keysAndStore.close)
   const recentGrants = rememberGrants(keysAndStore.store.grants, () => performance.now())
-  const store: Store =
-    keysAndStore.store.cluster === undefined ? keysAndStore.store : { ...keysAndStore.store, grants: recentGrants }
   const prove = (text: string): string => keysAndStore.fingerprint(new Secret(text))
+  const installation = prove('deputy installation')
+  const opened = keysAndStore.store
+  const segments = await openSegments(context, keysAndStore, installation)
+  const store: Store =
+    segments === undefined ? { ...opened, grants: recentGrants } : { ...opened, audit: segments.store }
   return {
     ...keysAndStore,
     prove,
     /** Names the installation in its audit log: only the holder of its keys can make it. */
-    installation: prove('deputy installation'),
+    installation,
+    segments,
     store,
     recentGrants,
     ownKeys: createOwnKeys({ keysAndStore, settings, home, clock, random, logger }),

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '#foundation/store'
-import type { Entry, Head } from './format/chain.ts'
+import type { Columns, Entry, Head } from './format/chain.ts'
 
 /** What a record `store.lost` of the audit log says about records that the store had confirmed and has no more. */
 export interface LostRecords {
@@ -124,27 +124,27 @@ const detailSchema = z.object({ detail: z.record(z.string(), z.unknown()) })
 /** The hash that a row follows. */
 export const prevOf = ({ body }: AuditRow): string => prevSchema.parse(JSON.parse(body)).prev
 
+/** The record that columns are of, but for its detail. */
+const recordOf = ({ id, event, outcome, tenant, user, server, downstream }: Columns): Entry['record'] => ({
+  id,
+  event: event as Entry['record']['event'],
+  outcome: outcome as Entry['record']['outcome'],
+  ...(tenant === null ? {} : { tenant }),
+  ...(user === null ? {} : { user }),
+  ...(server === null ? {} : { server }),
+  ...(downstream === null ? {} : { downstream }),
+})
+
 /** A row as the record that it was, to be linked anew. */
-export const toEntry = (row: AuditRow): Entry => {
-  const { id, event, outcome, tenant, user, server, downstream, at } = row
-  return {
-    at,
-    detail: JSON.stringify(detailSchema.parse(JSON.parse(row.body)).detail),
-    record: {
-      id,
-      event: event as Entry['record']['event'],
-      outcome: outcome as Entry['record']['outcome'],
-      ...(tenant === null ? {} : { tenant }),
-      ...(user === null ? {} : { user }),
-      ...(server === null ? {} : { server }),
-      ...(downstream === null ? {} : { downstream }),
-    },
-  }
-}
+export const toEntry = (row: AuditRow): Entry => ({
+  at: row.at,
+  detail: JSON.stringify(detailSchema.parse(JSON.parse(row.body)).detail),
+  record: recordOf(row),
+})
 
 /** Says of a record in the store that its caller was refused. */
-export const problemOfRow = (row: AuditRow, problem: string, now: number): Entry => ({
-  record: { ...toEntry(row).record, event: 'audit.unconfirmed', outcome: 'failed' },
+export const problemOfRow = (row: Columns & { readonly seq: number }, problem: string, now: number): Entry => ({
+  record: { ...recordOf(row), event: 'audit.unconfirmed', outcome: 'failed' },
   detail: JSON.stringify({ record: row.seq, recorded: row.event, problem }),
   at: now,
 })

@@ -1,8 +1,9 @@
-import { DeputyError, refuse } from '#errors'
-import type { AuditCheckpoint, AuditRow, AuditStore, StoreWrite } from '#foundation/store'
-import { emptyChain, link, type ChainName, type Entry, type Head } from './format/chain.ts'
+import { type DeputyError, refuse } from '#errors'
+import type { AuditCheckpoint, AuditStore, StoreWrite } from '#foundation/store'
+import type { Appended, ChainEntry, ChainEvents, ChainWriter, Placed, Sign } from './chains/chain-writer.ts'
+import { TableChain, type Losses } from './chains/table-chain.ts'
+import { columnsOf, type ChainName, type Entry, type Head } from './format/chain.ts'
 import { checkpointBytes } from './format/checkpoint.ts'
-import { compareChain, gapText, RecentRows, toEntry, writeRowsAgain, type LostRecords } from './continuity.ts'
 import { Feed } from './sinks/feed.ts'
 import { OwedRecords } from './owed.ts'
 import type { AuditLog, AuditRecord } from './record.ts'
@@ -21,24 +22,16 @@ export interface AuditLogOptions extends Watch {
   readonly checkpointWithin: number
   /** The store has every record up to this one; called at the start as well. */
   readonly appended?: (head: Head) => void
-  readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
+  readonly sign: Sign
   /** Hears of each checkpoint that is durable. */
   readonly signed?: (checkpoint: AuditCheckpoint) => void
+  /** Where the chain is written; default: into the tables of the store. */
+  readonly openChain?: (watch: Watch, events: ChainEvents, needsRows: boolean) => Promise<ChainWriter>
   /** Of a store that can lose what it has confirmed. */
-  readonly losses?: {
-    /** Bytes of the last records that are kept in memory, about. */
-    readonly keep: number
-    /** Proves that this installation wrote a text. */
-    readonly prove: (text: string) => string
-    /** Correlation ids. */
-    readonly newId: () => string
-    readonly noticed: (lost: LostRecords) => void
-  }
+  readonly losses?: Losses
 }
 
-interface Waiting extends Entry {
-  /** What the record allows, for the same transaction. */
-  readonly writes: readonly StoreWrite[]
+interface Waiting extends ChainEntry {
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
   readonly since: number
@@ -46,11 +39,22 @@ interface Waiting extends Entry {
   over: boolean
 }
 
-const isConflict = (error: unknown): boolean =>
-  error instanceof DeputyError && error.cause instanceof DeputyError && error.cause.code === 'conflict'
+/** What the log and its chain have in common. */
+interface Shared {
+  readonly owed: OwedRecords
+  /** Records of the chain about itself, from before the log was there. */
+  readonly early: Entry[]
+  log: DurableAuditLog | undefined
+}
+
+/** Characters of a record's detail at most: a third of what a write of segments may be, with each of three bytes. */
+const MAX_DETAIL = 6_000_000
 
 /** Records in one commit at most, so that a flood is not one endless transaction. */
 const BATCH = 512
+
+const placedOf = ({ first, rows }: Appended, batch: readonly ChainEntry[]): readonly Placed[] =>
+  rows.length > 0 ? rows : batch.map((entry, index) => ({ seq: first + index, ...columnsOf(entry) }))
 
 /**
  * The audit log: group commit of hash-chained records into the store, then into the other sinks. A record waits at
@@ -62,60 +66,58 @@ const BATCH = 512
  */
 export class DurableAuditLog implements AuditLog {
   readonly #options: AuditLogOptions
-  readonly #store: WatchedSink
+  readonly #writer: ChainWriter
   readonly #signer: WatchedSink
   readonly #feeds: readonly Feed[]
-  #head: Head
-  /** What the store's chain ends with: `#head`, but where records are gone for good. */
-  #stored: Head
-  readonly #recent: RecentRows
   #waiting: Waiting[] = []
   #underWay: readonly Waiting[] = []
   #guard: NodeJS.Timeout | undefined
   #committing: Promise<void> | undefined
-  /** What the store did not confirm: it may have it nevertheless, so its chain is compared before the next batch. */
-  #doubtful: readonly AuditRow[] | undefined
   #comparing: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = []
-  readonly #owed = new OwedRecords()
-  #sinceCheckpoint: number
-  #lastCheckpoint: number
+  readonly #owed: OwedRecords
   #due: NodeJS.Timeout | undefined
   #isDue = false
   readonly #chain: ChainName
   #retry: NodeJS.Timeout | undefined
   #closed = false
 
-  private constructor(options: AuditLogOptions, head: Head, last: Pick<AuditCheckpoint, 'seq' | 'number'>) {
+  private constructor(options: AuditLogOptions, writer: ChainWriter, shared: Shared) {
     this.#options = options
     this.#chain = { installation: options.installation, node: options.store.node }
-    this.#head = head
-    this.#stored = head
-    this.#recent = new RecentRows(options.losses?.keep ?? 0)
-    this.#sinceCheckpoint = Math.max(0, head.seq - last.seq)
-    this.#lastCheckpoint = last.number ?? 0
-    this.#store = new WatchedSink('store', options)
+    this.#writer = writer
+    this.#owed = shared.owed
     this.#signer = new WatchedSink('checkpoint', options)
-    this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, head, options))
-    options.appended?.(head)
+    this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, writer.head, options))
+    shared.log = this
+    options.appended?.(writer.head)
   }
 
   /** Goes on with the chain where the store has it. @throws DeputyError `store_unavailable` */
   static async open(options: AuditLogOptions): Promise<DurableAuditLog> {
-    const { store } = options
-    const head = (await store.head()) ?? emptyChain({ installation: options.installation, node: store.node })
-    const last = (await store.lastCheckpoint()) ?? { seq: 0, number: null }
-    if (last.seq > head.seq)
-      options.logger.error(
-        { signed: last.seq, last: head.seq },
-        'the audit log ends before its last checkpoint: records were removed; run deputy audit verify',
-      )
-    return new DurableAuditLog(options, head, last)
+    const shared: Shared = { owed: new OwedRecords(), early: [], log: undefined }
+    const events: ChainEvents = {
+      enqueue(entry) {
+        if (shared.log === undefined) shared.early.push(entry)
+        else shared.log.#enqueue(entry)
+      },
+      landedLate(records) {
+        shared.owed.addUnconfirmed(records, 'the store confirmed it too late')
+      },
+      doubtFeeds() {
+        if (shared.log !== undefined) for (const feed of shared.log.#feeds) feed.doubt()
+      },
+    }
+    const writer = await (options.openChain?.(options, events, options.sinks.length > 0) ??
+      TableChain.open(options, events))
+    const log = new DurableAuditLog(options, writer, shared)
+    for (const entry of shared.early) log.#enqueue(entry)
+    return log
   }
 
   /** @throws DeputyError `audit_unavailable` with the sink and its problem; `internal` for a detail that is no JSON */
   async append(record: AuditRecord, writes: readonly StoreWrite[] = []): Promise<void> {
     // Where another sink can still refuse the record, what it allows has to wait for that one.
-    const joins = this.#options.store.joinsWrites && this.#feeds.length === 0
+    const joins = this.#writer.joinsWrites && this.#feeds.length === 0
     await this.#record(record, joins ? writes : [])
     if (!joins && writes.length > 0) await this.#options.store.apply(writes)
   }
@@ -132,6 +134,10 @@ export class DurableAuditLog implements AuditLog {
         detail = JSON.stringify(record.detail)
       } catch (error) {
         reject(refuse('internal', {}, error))
+        return
+      }
+      if (detail.length > MAX_DETAIL) {
+        reject(refuse('internal', {}, new Error(`an audit record has more than ${MAX_DETAIL} characters`)))
         return
       }
       this.#waiting.push({
@@ -153,7 +159,7 @@ export class DurableAuditLog implements AuditLog {
 
   /** The store, every other sink, and the signer of checkpoints while it fails. */
   status(): SinkStatus[] {
-    const sinks = [this.#store.status, ...this.#feeds.map(({ watched }) => watched.status)]
+    const sinks = [this.#writer.watched.status, ...this.#feeds.map(({ watched }) => watched.status)]
     return this.#signer.status.ok ? sinks : [...sinks, this.#signer.status]
   }
 
@@ -170,8 +176,8 @@ export class DurableAuditLog implements AuditLog {
 
   /** Where the own chain ends, as this process knows it. */
   get head(): KnownHead {
-    const { installation, node } = this.#chain
-    return { installation, node, source: 'this daemon', number: this.#lastCheckpoint, ...this.#stored }
+    const { stored, lastCheckpoint } = this.#writer
+    return { ...this.#chain, source: 'this daemon', number: lastCheckpoint, ...stored }
   }
 
   /** Signs where the chain stands, after all that was appended. */
@@ -181,7 +187,7 @@ export class DurableAuditLog implements AuditLog {
     await this.#committing
     if (!this.#owed.isEmpty) await this.#commitAll()
     clearTimeout(this.#retry)
-    if (this.#sinceCheckpoint > 0) await this.#checkpoint()
+    if (this.#writer.unsigned > 0) await this.#checkpoint()
     clearTimeout(this.#due)
     clearTimeout(this.#guard)
     await Promise.allSettled(this.#feeds.map((feed) => feed.close()))
@@ -211,8 +217,9 @@ export class DurableAuditLog implements AuditLog {
   }
 
   #tooLate(): DeputyError {
-    const watched = [this.#store, ...this.#feeds.map((feed) => feed.watched)]
-    const slow = watched.find(({ busy }) => busy) ?? watched.find(({ status }) => !status.ok) ?? this.#store
+    const store = this.#writer.watched
+    const watched = [store, ...this.#feeds.map((feed) => feed.watched)]
+    const slow = watched.find(({ busy }) => busy) ?? watched.find(({ status }) => !status.ok) ?? store
     return refuse('audit_unavailable', {
       sink: slow.status.name,
       problem: `the record was not durable within ${2 * this.#options.deadline} ms`,
@@ -227,12 +234,11 @@ export class DurableAuditLog implements AuditLog {
       this.#underWay = batch
       const comparing = this.#comparing.splice(0)
       try {
-        if (comparing.length > 0) this.#doubtful ??= []
+        if (comparing.length > 0) this.#writer.doubt()
         await this.#commit(batch)
         for (const { resolve } of [...batch, ...comparing]) resolve()
         for (const entry of this.#owed.take(this.#options.clock.now())) this.#enqueue(entry)
-        if (this.#sinceCheckpoint >= this.#options.checkpointEvery || this.#isDue || !this.#signer.status.ok)
-          await this.#checkpoint()
+        if (this.#shouldSign()) await this.#checkpoint()
         else this.#signLater()
       } catch (error) {
         for (const { reject } of [...batch, ...comparing]) reject(error)
@@ -243,115 +249,30 @@ export class DurableAuditLog implements AuditLog {
     this.#committing = undefined
   }
 
+  #shouldSign(): boolean {
+    const { unsigned, isDue } = this.#writer
+    return unsigned >= this.#options.checkpointEvery || this.#isDue || isDue || !this.#signer.status.ok
+  }
+
   /** An empty batch finds out whether the sinks are back, and gives them what they missed. */
   async #commit(batch: readonly Waiting[]): Promise<void> {
-    if (this.#doubtful !== undefined) await this.#settle(this.#doubtful)
-    if (batch.length === 0 && !this.#store.status.ok) await this.#tryStore()
-    const rows = await this.#append(batch)
-    const fed = await Promise.allSettled(this.#feeds.map((feed) => feed.bring(rows, this.#head)))
+    await this.#writer.settle()
+    if (batch.length === 0 && !this.#writer.watched.status.ok) await this.#tryStore()
+    const appended = await this.#writer.append(batch)
+    this.#options.appended?.(this.#writer.head)
+    const { rows } = appended
+    const fed = await Promise.allSettled(this.#feeds.map((feed) => feed.bring(rows, this.#writer.head)))
     const failed = fed.find((result) => result.status === 'rejected')
     if (failed === undefined) {
-      this.#owed.addUnconfirmed(
-        rows.filter((_, index) => batch[index]!.over),
-        'it was durable too late',
-      )
+      if (batch.some(({ over }) => over))
+        this.#owed.addUnconfirmed(
+          placedOf(appended, batch).filter((_, index) => batch[index]!.over),
+          'it was durable too late',
+        )
       return
     }
-    this.#owed.addUnconfirmed(rows, problemOf(failed.reason))
+    this.#owed.addUnconfirmed(placedOf(appended, batch), problemOf(failed.reason))
     throw failed.reason
-  }
-
-  async #append(batch: readonly Waiting[]): Promise<readonly AuditRow[]> {
-    const writes = batch.flatMap((entry) => entry.writes)
-    for (let tries = 0; ; tries += 1) {
-      let head = this.#head
-      const rows = batch.map((entry) => {
-        const row = link(head, entry)
-        head = row
-        return row
-      })
-      if (rows.length === 0) return rows
-      try {
-        await this.#store.commit(rows.length, () => this.#options.store.append(rows, this.#stored, writes))
-      } catch (error) {
-        this.#doubtful = rows
-        // It ends otherwise than it did: what is so is found out, and the batch is linked to that.
-        if (!isConflict(error) || tries > 0) throw error
-        if ((await this.#settle(rows)).length > 0) throw error
-        continue
-      }
-      this.#setHead(rows)
-      return rows
-    }
-  }
-
-  #setHead(rows: readonly AuditRow[]): void {
-    const { seq, hash } = rows.at(-1)!
-    this.#head = { seq, hash }
-    this.#stored = this.#head
-    this.#sinceCheckpoint += rows.length
-    this.#recent.add(rows)
-    this.#options.appended?.(this.#head)
-  }
-
-  /** Finds out what the store has of the rows in doubt, and of all before them. @returns the rows in doubt that it has */
-  async #settle(doubtful: readonly AuditRow[]): Promise<readonly AuditRow[]> {
-    const { store } = this.#options
-    const head = this.#head
-    // Where records are gone for good the chain ends before them until the next one is written.
-    const known = { head: this.#stored.seq < head.seq ? this.#stored : head, genesis: emptyChain(this.#chain) }
-    const found = await this.#store.ask(() => compareChain(store, known, doubtful, this.#recent.rows))
-    const landed = 'landed' in found ? found.landed : []
-    if (found.kind === 'whole' && landed.length > 0) this.#setHead(landed)
-    if (found.kind === 'followed') {
-      this.#sinceCheckpoint += found.stored.seq - head.seq
-      this.#head = found.stored
-      this.#stored = found.stored
-      this.#recent.clear()
-    }
-    if (found.kind === 'followed' || found.kind === 'forked')
-      this.#lastCheckpoint = (await this.#store.ask(() => store.lastCheckpoint()))?.number ?? 0
-    if (found.kind === 'lost') await this.#writeAgain(found.stored)
-    if (found.kind === 'forked') this.#goOnAfter(found.stored, found.missing)
-    this.#doubtful = undefined
-    this.#owed.addUnconfirmed(landed, 'the store confirmed it too late')
-    return landed
-  }
-
-  /** The very records that the store has lost, as far as they are in memory. */
-  async #writeAgain(stored: Head): Promise<void> {
-    const [head, { store }] = [this.#head, this.#options]
-    const kept = this.#recent.rows
-    const { count, gone, last } = await this.#store.ask(() => writeRowsAgain(store, { stored, head, kept }))
-    for (const checkpoint of this.#recent.checkpoints) await this.#store.ask(() => store.addCheckpoint(checkpoint))
-    this.#stored = last
-    this.#noteLoss({ stored, confirmed: head, writtenAgain: count, gone, forked: false })
-  }
-
-  /** The store has records of another process in the place of ours: ours are written after them. */
-  #goOnAfter(stored: Head, missing: readonly AuditRow[]): void {
-    const confirmed = this.#head
-    this.#head = stored
-    this.#stored = stored
-    this.#recent.clear()
-    for (const feed of this.#feeds) feed.doubt()
-    for (const row of missing) this.#enqueue(toEntry(row))
-    this.#noteLoss({ stored, confirmed, writtenAgain: missing.length, gone: null, forked: true })
-  }
-
-  #noteLoss(lost: LostRecords): void {
-    const { losses, logger, store } = this.#options
-    logger.error(
-      { ...lost },
-      'the store has lost audit records that it had confirmed; what is still in memory is written again',
-    )
-    const proof = lost.gone === null ? undefined : losses?.prove(gapText(store.node, lost.gone))
-    this.#enqueue({
-      record: { id: losses?.newId() ?? 'store.lost', event: 'store.lost', outcome: 'failed' },
-      detail: JSON.stringify({ records: { ...lost, ...(proof === undefined ? {} : { proof }) } }),
-      at: this.#options.clock.now(),
-    })
-    losses?.noticed(lost)
   }
 
   /** A record that no caller waits for. */
@@ -370,9 +291,11 @@ export class DurableAuditLog implements AuditLog {
 
   /** Whether the store writes again, found out without a record: a signature of the head is a write as well. */
   async #tryStore(): Promise<void> {
-    if (this.#sinceCheckpoint > 0 && !(await this.#checkpoint()))
-      throw this.#store.refusal(this.#signer.status.problem ?? 'it does not write')
-    this.#store.confirmed()
+    const { watched, unsigned } = this.#writer
+    if (this.#writer.probe !== undefined) await this.#writer.probe()
+    else if (unsigned > 0 && !(await this.#checkpoint()))
+      throw watched.refusal(this.#signer.status.problem ?? 'it does not write')
+    watched.confirmed()
   }
 
   /** Without requests nothing else would notice that the sinks work again. */
@@ -387,7 +310,7 @@ export class DurableAuditLog implements AuditLog {
 
   /** Records that no others follow are signed in time, too. */
   #signLater(): void {
-    if (this.#sinceCheckpoint === 0 || this.#due !== undefined || this.#closed) return
+    if (this.#writer.unsigned === 0 || this.#due !== undefined || this.#closed) return
     this.#due = setTimeout(() => {
       this.#due = undefined
       this.#isDue = true
@@ -399,16 +322,10 @@ export class DurableAuditLog implements AuditLog {
   /** The records are durable already: a checkpoint that fails refuses none of them, shows in the status and is tried again. */
   async #checkpoint(): Promise<boolean> {
     try {
-      const unsigned = { number: this.#lastCheckpoint + 1, ...this.#head, at: this.#options.clock.now() }
       await this.#signer.ask(async () => {
-        const { kid, signature } = this.#options.sign(checkpointBytes(this.#chain, unsigned))
-        const checkpoint = { ...unsigned, kid, signature: signature.toString('base64url') }
-        await this.#options.store.addCheckpoint(checkpoint)
-        this.#recent.addCheckpoint(checkpoint)
-        this.#options.signed?.(checkpoint)
+        if (this.#writer.unsigned > 0) await this.#sign()
+        if (this.#writer.isDue) await this.#writer.tend(this.#options.sign)
       })
-      this.#lastCheckpoint = unsigned.number
-      this.#sinceCheckpoint = 0
       this.#isDue = false
       clearTimeout(this.#due)
       this.#due = undefined
@@ -419,5 +336,14 @@ export class DurableAuditLog implements AuditLog {
       this.#retryLater()
       return false
     }
+  }
+
+  async #sign(): Promise<void> {
+    const { lastCheckpoint, head } = this.#writer
+    const unsigned = { number: lastCheckpoint + 1, seq: head.seq, hash: head.hash, at: this.#options.clock.now() }
+    const { kid, signature } = this.#options.sign(checkpointBytes(this.#chain, unsigned))
+    const checkpoint = { ...unsigned, kid, signature: signature.toString('base64url') }
+    await this.#writer.addCheckpoint(checkpoint)
+    this.#options.signed?.(checkpoint)
   }
 }

@@ -1,6 +1,6 @@
-import type { AuditRow } from '#foundation/store'
 import type { Entry } from './format/chain.ts'
 import { problemOfRow } from './continuity.ts'
+import type { Placed } from './chains/chain-writer.ts'
 
 /** Notes kept in memory about records that were refused after the store had them. */
 const NOTES = 10_000
@@ -10,7 +10,7 @@ const BATCH = 512
 
 /** Records that the log owes itself, while no caller waits for them: they are tried again until they are durable. */
 export class OwedRecords {
-  #unconfirmed: { readonly row: AuditRow; readonly problem: string }[] = []
+  #unconfirmed: { readonly row: Placed; readonly problem: string }[] = []
   #entries: Entry[] = []
 
   get isEmpty(): boolean {
@@ -18,7 +18,7 @@ export class OwedRecords {
   }
 
   /** Rows in the store whose callers were refused: they say more than happened. */
-  addUnconfirmed(rows: readonly AuditRow[], problem: string): void {
+  addUnconfirmed(rows: readonly Placed[], problem: string): void {
     for (const row of rows)
       if (row.event !== 'audit.unconfirmed' && this.#unconfirmed.length < NOTES)
         this.#unconfirmed.push({ row, problem })

@@ -2,7 +2,9 @@ import { sql } from 'kysely'
 import { refuse } from '#errors'
 import { migratePostgres, withPostgres } from './postgres/open.ts'
 import type { PostgresOptions } from './postgres/pool.ts'
-import type { Tables } from './schema.ts'
+import type { Batch, Tables } from './schema.ts'
+import { CHECKPOINT_COLUMNS, COLUMNS } from './queries/audit.ts'
+import type { CopiedAudit } from './records/audit.ts'
 import { SqliteConnection } from './sqlite/connection.ts'
 import { openSqliteStore } from './sqlite/open.ts'
 
@@ -53,13 +55,32 @@ async function* pagesOf(connection: SqliteConnection, table: string): AsyncItera
   }
 }
 
+const insertAll = async <Column extends string>(
+  insert: Batch,
+  table: keyof Tables,
+  columns: readonly Column[],
+  rows: readonly Readonly<Record<Column, unknown>>[],
+): Promise<void> => {
+  for (let at = 0; at < rows.length; at += AT_ONCE)
+    await insert(
+      table,
+      columns,
+      rows.slice(at, at + AT_ONCE).map((row) => columns.map((column) => row[column])),
+    )
+}
+
 /**
  * Copies an embedded store into an empty Postgres database, in one transaction: all of it or nothing. No daemon may run on
  * the embedded store meanwhile, and none can: the copy holds it. Brings both to this program's version first.
+ * @param audit the audit log, where files hold it: what the tables have of it still is in the files as well
  * @returns how many rows each table had
  * @throws DeputyError `config_invalid` when a daemon holds the store or the database is not empty
  */
-export const copyToPostgres = async (path: string, to: PostgresOptions): Promise<Record<string, number>> => {
+export const copyToPostgres = async (
+  path: string,
+  to: PostgresOptions,
+  audit?: AsyncIterable<CopiedAudit>,
+): Promise<Record<string, number>> => {
   await openSqliteStore({ path }).then((store) => store.close())
   const from = await SqliteConnection.open(path, DEADLINE)
   try {
@@ -78,6 +99,7 @@ export const copyToPostgres = async (path: string, to: PostgresOptions): Promise
             problem: `the database has rows in its table ${table} already; copy into an empty one`,
           })
         copied[table] = 0
+        if (audit !== undefined && table.startsWith('audit_')) continue
         for await (const rows of pagesOf(from, table)) {
           const columns = Object.keys(rows[0]!)
           await insert(
@@ -87,6 +109,22 @@ export const copyToPostgres = async (path: string, to: PostgresOptions): Promise
           )
           copied[table] += rows.length
         }
+      }
+      for await (const { node, records, checkpoints } of audit ?? []) {
+        await insertAll(
+          insert,
+          'audit_records',
+          COLUMNS,
+          records.map((row) => ({ ...row, node })),
+        )
+        await insertAll(
+          insert,
+          'audit_checkpoints',
+          CHECKPOINT_COLUMNS,
+          checkpoints.map((row) => ({ ...row, node })),
+        )
+        copied['audit_records']! += records.length
+        copied['audit_checkpoints']! += checkpoints.length
       }
       return copied
     })

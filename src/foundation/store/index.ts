@@ -8,7 +8,7 @@ export { migratePostgres, openPostgresStore, postgresDurability, postgresVersion
 export type { PostgresOptions } from './postgres/pool.ts'
 export { type RecentGrants, rememberGrants } from './recent-grants.ts'
 export type { AttemptStore } from './records/attempts.ts'
-export type { AuditCheckpoint, AuditFilter, AuditRow, AuditStore, SegmentFile } from './records/audit.ts'
+export type { AuditCheckpoint, AuditFilter, AuditRow, AuditStore, CopiedAudit, SegmentFile } from './records/audit.ts'
 export type { AuditPosition, AuditPositionStore } from './records/audit-positions.ts'
 export {
   type AuthorizationRecord,

@@ -1,5 +1,6 @@
 import type { AuditStore } from '#foundation/store'
 import { gapText, removedText, type Gap } from '../continuity.ts'
+import { walkFiles } from './files.ts'
 import { tableLines } from './tables.ts'
 import {
   ChainWalk,
@@ -91,6 +92,19 @@ export const walkTables =
     return walk.finish()
   }
 
+/** Walks along a chain that is kept in segment files. */
+const walkSegments =
+  (segments: NonNullable<AuditStore['segments']>): WalkChain =>
+  async (known) => {
+    const walk = new ChainWalk(known)
+    await walkFiles(walk, await segments(known.chain.node))
+    return walk.finish()
+  }
+
+/** Walks along the chains of a store where it keeps them, on this thread. */
+const walkHere = (store: AuditStore): WalkChain =>
+  store.segments === undefined ? walkTables(store) : walkSegments((of) => store.segments!(of))
+
 /**
  * Verifies the chain of every node that has one, or had one as a known head says: the own first. Of one that does not hold,
  * the first problem is told.
@@ -98,7 +112,7 @@ export const walkTables =
 export const verifyChains = async (
   store: AuditStore,
   { installation, verifySignature, isProved, heads = [] }: KnownOfAll,
-  walk: WalkChain = walkTables(store),
+  walk: WalkChain = walkHere(store),
 ): Promise<Verification> => {
   const nodes = [...new Set([store.node, ...(await store.chains()), ...heads.map(({ node }) => node)])]
   const losses: Missing[] = []

@@ -3,7 +3,7 @@ import { refuse } from '#errors'
 import type { Atomically, Batch, Database, Tables } from '../schema.ts'
 import type { AuditCheckpoint, AuditFilter, AuditRow, AuditStore } from '../records/audit.ts'
 
-const COLUMNS = [
+export const COLUMNS = [
   'node',
   'seq',
   'id',
@@ -17,6 +17,8 @@ const COLUMNS = [
   'body',
   'hash',
 ] as const
+
+export const CHECKPOINT_COLUMNS = ['node', 'number', 'seq', 'hash', 'at', 'kid', 'signature'] as const
 
 /** Names of the filter's fields that are columns compared for equality. */
 const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server'] as const
@@ -89,6 +91,23 @@ const toCheckpoint = ({ node: _, ...row }: Tables['audit_checkpoints']): AuditCh
   at: Number(row.at),
 })
 
+/** By the numbers in the primary key, so that no page costs more than the first. */
+const removeOldest = async (database: Database, node: string, count: number): Promise<number> => {
+  const last = await database
+    .selectFrom('audit_records')
+    .select('seq')
+    .where('node', '=', node)
+    .orderBy('seq')
+    .offset(count - 1)
+    .limit(1)
+    .executeTakeFirst()
+  let rows = database.deleteFrom('audit_records').where('node', '=', node)
+  if (last !== undefined) rows = rows.where('seq', '<=', last.seq)
+  const { numDeletedRows } = await rows.executeTakeFirst()
+  if (last === undefined) await database.deleteFrom('audit_checkpoints').where('node', '=', node).execute()
+  return Number(numDeletedRows)
+}
+
 /**
  * @param options.appendAfter of a database that several processes write. @param options.reading where the log is
  * searched: it grows for ever, and no append may wait for a search through it
@@ -158,6 +177,7 @@ export const auditStore = (options: {
       }
       return found
     },
+    removeOldest: (count) => removeOldest(database, node, count),
     async checkpoints(of = node, page) {
       const all = checkpointsOf(of).orderBy('seq')
       const query = page === undefined ? all : all.where('seq', '>', page.afterSeq).limit(page.limit)

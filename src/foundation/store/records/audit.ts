@@ -61,6 +61,13 @@ export interface SegmentFile {
   readonly bytes: number
 }
 
+/** A piece of a chain on its way to another store. */
+export interface CopiedAudit {
+  readonly node: string
+  readonly records: readonly AuditRow[]
+  readonly checkpoints: readonly AuditCheckpoint[]
+}
+
 export interface AuditStore {
   /** Whether `append` takes writes along into its transaction. */
   readonly joinsWrites: boolean
@@ -87,6 +94,11 @@ export interface AuditStore {
   addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
   /** The newest one of the own chain. */
   lastCheckpoint(): Promise<AuditCheckpoint | undefined>
+  /**
+   * Takes the oldest records of the own chain out, and then the checkpoints: of a store whose records are elsewhere by now.
+   * @returns how many records there were to take out
+   */
+  removeOldest?(count: number): Promise<number>
   /** The newest one of every chain. */
   lastCheckpoints(): Promise<(AuditCheckpoint & { readonly node: string })[]>
   /**

@@ -1,0 +1,31 @@
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { aRecord, append, check, told, upTo } from '../support/audit.ts'
+import { aSegmentAudit, aSegmentLog } from '../support/segments.ts'
+
+describe('the audit log in segment files', () => {
+  it('chains records, goes on after a restart, rolls, and holds', async () => {
+    const rules = { size: 65_536, age: 86_400_000 }
+    const first = await aSegmentAudit(undefined, { rules })
+    const log = await aSegmentLog(first)
+    await append(log, 500)
+    await log.close()
+    await first.close()
+    const second = await aSegmentAudit(first.folder, { rules })
+    const again = await aSegmentLog(second)
+    await append(again, 500)
+    await again.append(aRecord('last'))
+    expect((await second.store.query({ id: 'last' }, { limit: 9 })).map(({ seq }) => seq)).toEqual([1001])
+    await again.close()
+    expect(await check(second.store)).toMatchObject({ ok: true, records: 1001 })
+    expect((await second.store.query({}, { limit: 10_000 })).map(({ seq }) => seq)).toEqual(upTo(1001))
+    expect((await told(second.store)).length).toBe(1000)
+    const names = await readdir(join(first.folder, 'audit'))
+    expect(names.filter((name) => name.endsWith('.jsonl')).length).toBeGreaterThanOrEqual(3)
+    for (const name of names)
+      expect([name, (await stat(join(first.folder, 'audit', name))).mode & 0o777]).toEqual([name, 0o600])
+    expect((await stat(join(first.folder, 'audit'))).mode & 0o777).toBe(0o700)
+    expect(await readFile(join(first.folder, 'audit/local-0000000001.jsonl'), 'utf8')).toMatch(/\}\n$/)
+  })
+})
