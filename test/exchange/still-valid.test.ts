@@ -64,7 +64,7 @@ const exchangeDuring = async (
       }),
       fromSession: () => Promise.reject(new Error('not used')),
     },
-    policy: () => ({ decide: ({ scopes }) => ({ allowed: true, scopes, policies: [], errors: [] }) }),
+    policy: () => ({ readsTime: false, decide: ({ scopes }) => ({ allowed: true, scopes, policies: [], errors: [] }) }),
     obtain: async () => ({
       cached: false,
       obtainedAt: clock.now(),

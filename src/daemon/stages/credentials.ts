@@ -17,7 +17,7 @@ import {
 } from '#credentials/provider'
 import { createSecretVersions } from '#credentials/secret'
 import { createConnectLinks, createIdentityTokens } from '#flows/connect'
-import { createMintedLife, createObtain, createStatusLists } from '#flows/exchange'
+import { createMintedLife, createObtain, createRecall, createStatusLists } from '#flows/exchange'
 import { createProofs } from '#foundation/outbound'
 import { voidsGrant } from '#identity/validity'
 import type { DaemonContext } from '../context.ts'
@@ -171,6 +171,7 @@ export const createCredentials = (
     },
     connectors: openConnectors(context, foundation, secrets, { ...providers, issuer, statusLists }),
   })
-  return { ...providers, statusLists, obtain, isLive: createMintedLife({ snapshot, revocationIndex }) }
+  const recall = createRecall({ cache, isVoid })
+  return { ...providers, statusLists, obtain, recall, isLive: createMintedLife({ snapshot, revocationIndex }) }
 }
 export type Credentials = ReturnType<typeof createCredentials>

@@ -4,6 +4,7 @@ import { createConnectFlow, createDeviceLogins } from '#flows/connect'
 import {
   createAgentTokens,
   createExchange,
+  Memo,
   createExecBegin,
   createIdentityAssertions,
   createServerView,
@@ -138,7 +139,12 @@ export const createFlows = (context: DaemonContext, made: Made) => {
   const revoker = createRevocations(context, made)
   const checkSecret = createClientSecretCheck(random)
   const subjectState = createSubjectState({ ...deps, readMinted: readMintedToken })
-  const exchange = createExchange({ ...deps, exec: execSessions, checkOut: checkouts.checkOut })
+  // A trace shows each step, so that none is looked up where traces are sent.
+  const memo =
+    context.settings.telemetry.otlp === null
+      ? new Memo({ ...deps, exec: execSessions, countsUntil: made.subjects.countsUntil })
+      : undefined
+  const exchange = createExchange({ ...deps, exec: execSessions, checkOut: checkouts.checkOut, memo })
   return {
     liveSessions,
     revoker,

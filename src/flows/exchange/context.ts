@@ -12,6 +12,7 @@ import type { VerifiedSubject } from '#identity/subject'
 import type { CredentialDependencies, RevocationIndex } from '#identity/validity'
 import type { AttestedWorkload, CallerEvidence, CheckProof, ExecSessions } from '#identity/workload'
 import type { AllowedInjection } from './injection.ts'
+import type { Memo } from './memo.ts'
 import type { Obtain, Obtained } from './obtain.ts'
 import type { RequestOrigin, TokenRequest } from './request.ts'
 import { idsOf, type Target } from './target.ts'
@@ -40,6 +41,8 @@ export interface ExchangeDependencies {
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly clock: Clock
+  /** What was proved of requests that come again; undefined: each is proved anew. */
+  readonly memo?: Memo | undefined
 }
 
 /** A request as it came, with the moment and the configuration at which it began. */

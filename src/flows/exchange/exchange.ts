@@ -4,6 +4,7 @@ import { authenticate } from './authenticate.ts'
 import { authorizeRequest } from './authorize-request.ts'
 import type { Beneficiary, Caller, ExchangeContext, ExchangeDependencies, Note, Noted, Proved } from './context.ts'
 import { assertProvedValid, issueConnection, issueToken, type IssuedToken, type OpenedConnection } from './issue.ts'
+import type { Memo, Moment, RepeatableRequest } from './memo.ts'
 import { obtainCredential } from './obtain-credential.ts'
 import {
   LOGIN_SESSION_TOKEN,
@@ -17,7 +18,13 @@ import { withAudit } from './with-audit.ts'
 
 /** Token exchange for a user, client credentials for a server itself, and connections for either. */
 export interface Exchange {
-  exchange(origin: RequestOrigin, request: TokenExchangeRequest): Promise<IssuedToken>
+  /** @param form set where the request is nothing but this form of this process: it may come again, and is remembered */
+  exchange(origin: RequestOrigin, request: TokenExchangeRequest, form?: RepeatableRequest): Promise<IssuedToken>
+  /**
+   * As `exchange`, for a request that is the same as one that was answered before, and whose inputs are all the same.
+   * @returns undefined where it has to be read and proved
+   */
+  repeat(origin: RequestOrigin, form: RepeatableRequest): Promise<IssuedToken> | undefined
   clientCredentials(origin: RequestOrigin, request: TokenRequest): Promise<IssuedToken>
   /**
    * The credential for a connection through one of Deputy's own sockets, which the caller never sees: for the user of its exec
@@ -30,25 +37,54 @@ export interface Exchange {
 /** Who it is for, once it is known who calls. */
 type ForWhom = (caller: Caller, note: Note) => Promise<Beneficiary>
 
+/** All that is proved of a request, step by step. */
+type Prove = (note: Note) => Promise<Omit<Proved, 'context'>>
+
+const stepByStep =
+  (deps: ExchangeDependencies, context: ExchangeContext, forWhom: ForWhom): Prove =>
+  async (note) => {
+    const caller = await authenticate(deps, context, note)
+    const beneficiary = await forWhom(caller, note)
+    const authorized = await authorizeRequest(deps, { context, caller, beneficiary }, note)
+    const obtained = await obtainCredential(deps, { context, caller, beneficiary, authorized }, note)
+    return { caller, beneficiary, authorized, obtained }
+  }
+
+/** What the first three steps proved before, and the credential. It is noted and counted as if they had run. */
+const fromMemo =
+  (deps: ExchangeDependencies, context: ExchangeContext, known: NonNullable<ReturnType<Memo['find']>>): Prove =>
+  async (note) => {
+    const { caller, beneficiary, authorized, noted, obtained } = known
+    const { telemetry } = deps
+    note(noted)
+    telemetry.attestation({ method: caller.workload.method, outcome: 'verified' })
+    telemetry.subject({ how: beneficiary.subject!.how, outcome: 'verified' })
+    telemetry.decision({ allowed: true, credential: authorized.target.kind })
+    const allowed = { caller, beneficiary, authorized }
+    if (obtained === undefined)
+      return { ...allowed, obtained: await obtainCredential(deps, { context, ...allowed }, note) }
+    note({ credential: obtained.credential, cached: true })
+    telemetry.cache({ outcome: 'hit' })
+    return { ...allowed, obtained }
+  }
+
 /**
  * The line of an exchange. Every token and every connection comes out of these steps, in this order; each takes what the ones
  * before have proved. The outcome is recorded before it leaves, and so is a refusal.
  */
-const runLine = (deps: ExchangeDependencies, context: ExchangeContext, forWhom: ForWhom): Promise<Proved> => {
+const runLine = (
+  deps: ExchangeDependencies,
+  context: ExchangeContext,
+  prove: Prove,
+  noted: Noted = {},
+): Promise<Proved> => {
   // A node without a lease knows that at once. Its refusal is not recorded: the store is away in nearly all such cases, and would be waited for.
   deps.membership.assertHeld()
-  const noted: Noted = {}
   const note: Note = (found) => {
     Object.assign(noted, found)
   }
   return withAudit(deps, {
-    async steps() {
-      const caller = await authenticate(deps, context, note)
-      const beneficiary = await forWhom(caller, note)
-      const authorized = await authorizeRequest(deps, { context, caller, beneficiary }, note)
-      const obtained = await obtainCredential(deps, { context, caller, beneficiary, authorized }, note)
-      return { context, caller, beneficiary, authorized, obtained }
-    },
+    steps: async () => ({ context, ...(await prove(note)) }),
     issued: () => toRecord(context, noted, deps.clock.now()),
     refused: (error) => toRecord(context, noted, deps.clock.now(), error),
     assertValid: (proved) => {
@@ -73,7 +109,7 @@ const isForUser = ({ workload: { server, session } }: Caller, downstream: string
 }
 
 export const createExchange = (given: ExchangeDependencies): Exchange => {
-  const { audit, telemetry } = given
+  const { audit, telemetry, memo } = given
   const deps: ExchangeDependencies = {
     ...given,
     audit: { append: (record) => telemetry.span('deputy.audit', {}, () => audit.append(record)) },
@@ -86,16 +122,26 @@ export const createExchange = (given: ExchangeDependencies): Exchange => {
     wish,
   })
   return {
-    async exchange(origin, request) {
+    async exchange(origin, request, form) {
       const context = begin(origin, 'token.exchange', request)
       const forUser: ForWhom = (caller, note) => verifySubject(deps, context, caller, { request, note })
-      return issueToken(deps, await runLine(deps, context, forUser))
+      const [moment, noted]: [Moment | undefined, Noted] = [form === undefined ? undefined : memo?.now(), {}]
+      const proved = await runLine(deps, context, stepByStep(deps, context, forUser), noted)
+      if (form !== undefined && moment !== undefined) memo?.keep(form, moment, proved, noted)
+      return issueToken(deps, proved)
+    },
+
+    repeat(origin, form) {
+      const known = memo?.find(form)
+      if (known === undefined) return undefined
+      const context = begin(origin, 'token.exchange', known.wish)
+      return runLine(deps, context, fromMemo(deps, context, known)).then((proved) => issueToken(deps, proved))
     },
 
     async clientCredentials(origin, request) {
       const context = begin(origin, 'token.client_credentials', request)
       const forServer: ForWhom = (caller, note) => actForItself(deps, caller, note)
-      return issueToken(deps, await runLine(deps, context, forServer))
+      return issueToken(deps, await runLine(deps, context, stepByStep(deps, context, forServer)))
     },
 
     async connection(origin, downstream, rejected) {
@@ -107,7 +153,7 @@ export const createExchange = (given: ExchangeDependencies): Exchange => {
         isForUser(caller, downstream)
           ? verifySubject(deps, context, caller, { request: { ...wish, ...session }, note })
           : actForItself(deps, caller, note)
-      return issueConnection(await runLine(deps, context, forEither), holder)
+      return issueConnection(await runLine(deps, context, stepByStep(deps, context, forEither)), holder)
     },
   }
 }

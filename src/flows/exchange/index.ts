@@ -11,8 +11,9 @@ export { createIdentityAssertions, type RedeemIdentityAssertion } from './identi
 export { type AllowedInjection, allowInjection, type Injection } from './injection.ts'
 export type { IssuedToken, OpenedConnection } from './issue.ts'
 export { isLeaseWanted } from './lease-life.ts'
+export { Memo, repeatable, type RepeatableRequest } from './memo.ts'
 export { createMintedLife } from './minted-life.ts'
-export { createObtain } from './obtain.ts'
+export { createObtain, createRecall } from './obtain.ts'
 export { holderOf } from './obtain-credential.ts'
 export {
   LOGIN_SESSION_TOKEN,

@@ -29,6 +29,8 @@ export interface Obtained {
   readonly credential: Credential
   readonly cached: boolean
   readonly obtainedAt: number
+  /** Of one out of the cache: under which it can be found there again, where nothing else has to be asked first. */
+  readonly credentialKey?: string
 }
 
 interface ObtainOptions {
@@ -62,6 +64,17 @@ const cachedUntil = ({ expiresAt }: Credential, now: number): number => {
   const life = expiresAt - now
   return expiresAt - Math.min(MARGIN_MS, Math.max(life / 10, Math.min(MIN_LIFE_MS, life / 2)))
 }
+
+const fromCache = ({ credential, since }: CachedCredential, credentialKey: string | undefined): Obtained => ({
+  credential,
+  cached: true,
+  obtainedAt: since,
+  ...(credentialKey === undefined || credential.checkout !== undefined ? {} : { credentialKey }),
+})
+
+/** Whether a credential in the cache is handed out as it is: not where its grant or the holders of its lease matter. */
+const isByKeyAlone = ({ downstream: { credential } }: CredentialRequest): boolean =>
+  credential !== 'oauth_grant' && kinds[credential].leased !== true
 
 /** The entry of a new credential: what a revocation, a purge and another node need to know of it. */
 const entryOf = (
@@ -126,7 +139,7 @@ class Obtaining {
       return this.#fetchOnce(key, request, undefined)
     }
     const dropped = await this.#dropRejected(key, request, hit)
-    if (dropped === undefined) return { credential: hit.credential, cached: true, obtainedAt: hit.since }
+    if (dropped === undefined) return fromCache(hit, versions === undefined && isByKeyAlone(request) ? key : undefined)
     return this.#fetchOnce(key, request, dropped)
   }
 
@@ -233,6 +246,21 @@ class Obtaining {
     return judgement
   }
 }
+
+/** The credentials of the cache that can be found by their key alone. */
+export interface Recall {
+  /** @param credentialKey of an `Obtained` of the same configuration */
+  find(credentialKey: string): Obtained | undefined
+}
+
+export const createRecall = ({ cache, isVoid }: Pick<ObtainOptions, 'cache' | 'isVoid'>): Recall => ({
+  find(credentialKey) {
+    const hit = cache.get(credentialKey)
+    if (hit === undefined || isVoid(hit)) return undefined
+    const obtained = fromCache(hit, credentialKey)
+    return obtained.credentialKey === undefined ? undefined : obtained
+  },
+})
 
 /** Obtains a credential for a request under the configuration of a generation. @throws DeputyError those of the connector */
 export type Obtain = (request: CredentialRequest, generation: number) => Promise<Obtained>

@@ -157,10 +157,12 @@ const assertKnown = ({ principal }: PolicyQuestion, { readsGroups, readsClaim, c
 export const createPolicy = (set: string, footprint: Footprint): Policy => {
   const decisions = createLru<string, PolicyDecision>({ max: CACHED_DECISIONS })
   const keyOf = createKey(footprint)
+  const readsTime = footprint.readsContext('time')
   return {
+    readsTime,
     decide(question) {
       assertKnown(question, footprint)
-      if (footprint.readsContext('time')) return decideAnew(set, question, footprint)
+      if (readsTime) return decideAnew(set, question, footprint)
       const key = keyOf(question)
       let decision = decisions.get(key)
       if (decision === undefined) decisions.set(key, (decision = decideAnew(set, question, footprint)))

@@ -65,6 +65,8 @@ export interface PolicyDecision {
 }
 
 export interface Policy {
+  /** Whether the same question can have another answer at another time. */
+  readonly readsTime: boolean
   /** @throws DeputyError `subject_claims_omitted` where policies decide by groups or claims that the token leaves out */
   decide(question: PolicyQuestion): PolicyDecision
 }

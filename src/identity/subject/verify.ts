@@ -18,6 +18,8 @@ export interface SubjectVerifier {
   verify(request: SubjectRequest): Promise<VerifiedSubject>
   /** The user for whom the Unix user has signed in. @throws DeputyError `subject_session_missing`, `subject_session_not_allowed` */
   fromSession(request: { uid: number; server: Server }): Promise<VerifiedSubject>
+  /** Until when a verified token counts without being verified anew (ms since the epoch); undefined where it is verified each time. */
+  countsUntil(subject: VerifiedSubject): number | undefined
 }
 
 /** Cache lifetime of a verified token (ms): a key that its issuer has withdrawn must not count for longer. */
@@ -45,8 +47,9 @@ const verifyAnew = async (deps: SubjectDependencies, request: SubjectRequest): P
 
 /** Verifies a token once for a server and a configuration. Later uses check only its end. An opaque token is asked about each time. */
 const createVerifyOnce = (deps: SubjectDependencies) => {
+  const untils = new WeakMap<VerifiedSubject, number>()
   const verified = createLru<string, { subject: VerifiedSubject; at: number }>({ max: MAX_CACHED })
-  return async (request: SubjectRequest): Promise<VerifiedSubject> => {
+  const verifyOnce = async (request: SubjectRequest): Promise<VerifiedSubject> => {
     assertUsable(request)
     if (request.actorToken !== undefined) return verifyAnew(deps, request)
     const key = `${deps.snapshot().generation} ${request.server.server} ${hash('sha256', request.token.reveal(), 'base64')}`
@@ -57,9 +60,13 @@ const createVerifyOnce = (deps: SubjectDependencies) => {
       return known.subject
     }
     const subject = await verifyAnew(deps, request)
-    if (subject.how === 'jwt') verified.set(key, { subject, at: now })
+    if (subject.how === 'jwt') {
+      verified.set(key, { subject, at: now })
+      untils.set(subject, Math.min(subject.expiresAt, now + MAX_CACHE_MS))
+    }
     return subject
   }
+  return { verifyOnce, countsUntil: (subject: VerifiedSubject) => untils.get(subject) }
 }
 
 /** Counts how a verification ended. @param how of a refusal, which has verified nothing */
@@ -84,8 +91,9 @@ const measured = async (
  * it is opaque), if it is meant for the calling server, and if the actor that it names is the one that acts.
  */
 export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifier => {
-  const verifyOnce = createVerifyOnce(deps)
+  const { verifyOnce, countsUntil } = createVerifyOnce(deps)
   return {
+    countsUntil,
     verify: (request) => measured(deps.telemetry, 'token', () => verifyOnce(request)),
     fromSession: (request) => measured(deps.telemetry, 'login_session', () => fromLoginSession(deps, request)),
   }

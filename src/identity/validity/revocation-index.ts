@@ -13,6 +13,7 @@ export class RevocationIndex {
   readonly #revocations = new Map<string, Revocation>()
   #number = 0
   #epoch = 0
+  #version = 0
   #disabled = new Map<string, DisabledUser>()
   #frozen = new Map<string, FrozenTenant>()
   readonly #listeners: (() => void)[] = []
@@ -54,11 +55,17 @@ export class RevocationIndex {
     return this.#epoch
   }
 
+  /** Another number after each change: while it is the same, so is every answer of this index. */
+  get version(): number {
+    return this.#version
+  }
+
   /** Calls back after each revocation, freeze and disabling. */
   onChange(listener: () => void): void {
     this.#listeners.push(listener)
   }
   #changed(): void {
+    this.#version += 1
     for (const listener of this.#listeners) listener()
   }
 
@@ -79,6 +86,7 @@ export class RevocationIndex {
   }
   enable(tenant: string, user: string): void {
     this.#disabled.delete(userKey(tenant, user))
+    this.#version += 1
   }
   isDisabled(tenant: string, user: string): boolean {
     return this.#disabled.has(userKey(tenant, user))
@@ -90,6 +98,7 @@ export class RevocationIndex {
   }
   thaw(tenant: string): void {
     this.#frozen.delete(tenant)
+    this.#version += 1
   }
   isFrozen(tenant: string): boolean {
     return this.#frozen.has(tenant)
@@ -97,6 +106,7 @@ export class RevocationIndex {
 
   /** Forgets what cannot matter any more. */
   sweep(now: number): void {
+    this.#version += 1
     for (const [key, { forgetAt }] of this.#revocations)
       if (forgetAt !== null && forgetAt <= now) this.#revocations.delete(key)
   }

@@ -54,8 +54,8 @@ export const afterBody = (request: IncomingMessage, then: () => void): void => {
 
 const FORM = 'application/x-www-form-urlencoded'
 
-/** Reads a form. @throws DeputyError `unsupported_media_type`, and what `readBody` and `parseForm` throw */
-export const readForm = async (request: IncomingMessage, limit: number): Promise<Form> => {
+/** Reads a form as it came. @throws DeputyError `unsupported_media_type`, and what `readBody` throws */
+export const readFormBytes = (request: IncomingMessage, limit: number): Promise<Buffer> => {
   const type = request.headers['content-type'] ?? ''
   const [media, ...parameters] = type
     .toLowerCase()
@@ -65,8 +65,12 @@ export const readForm = async (request: IncomingMessage, limit: number): Promise
   if (media !== FORM || (charset !== undefined && charset !== 'charset=utf-8' && charset !== 'charset="utf-8"')) {
     throw refuse('unsupported_media_type', { type: media === '' ? '(none)' : type.slice(0, 100), expected: FORM })
   }
-  return parseForm(await readBody(request, limit))
+  return readBody(request, limit)
 }
+
+/** Reads a form. @throws DeputyError what `readFormBytes` and `parseForm` throw */
+export const readForm = async (request: IncomingMessage, limit: number): Promise<Form> =>
+  parseForm(await readFormBytes(request, limit))
 
 /**
  * Reads JSON that nothing is known of yet.

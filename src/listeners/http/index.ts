@@ -1,6 +1,6 @@
 /** What every HTTP listener shares: opening, bodies, forms, answers, and the guard against requests of web pages. */
 export { describable, errorAnswer, sendError, sendJson } from './answer.ts'
-export { afterBody, readBody, readAnyJson, readForm, readJson } from './body.ts'
+export { afterBody, readBody, readAnyJson, readForm, readFormBytes, readJson } from './body.ts'
 export { createBrowsers } from './browser.ts'
 export { createCallerGuard, hostOf, socketHosts, tcpHosts } from './caller-guard.ts'
 export { parseBasic, readEvidence } from './client-authentication.ts'
