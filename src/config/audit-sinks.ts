@@ -1,8 +1,10 @@
 import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
+import { awsAccount } from './secret-backends.ts'
 import { tlsFilesSchema, clientTlsSchema } from './tls.ts'
 import {
   idSchema,
+  lifetimeSchema,
   listenAddressSchema,
   localReferenceSchema,
   timeoutSchema,
@@ -190,9 +192,60 @@ const httpSinkSchema = z
       })
   })
 
+const segmentSinkSchema = z
+  .strictObject({
+    kind: z.literal('segments').describe('Sealed segments (docs/audit-format.md) in a folder or a bucket of S3.'),
+    ...common,
+    deadline: writeTimeoutSchema.default(60_000).describe('Time limit for one segment.'),
+    folder: z.string().min(1).optional().describe('Folder; segments are NODE/NUMBER.jsonl in it.'),
+    s3: z
+      .strictObject({
+        ...awsAccount,
+        bucket: z
+          .string()
+          .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'write the name of a bucket')
+          .describe('Bucket.'),
+        prefix: z
+          .string()
+          .regex(/^([A-Za-z0-9_.-]+\/)*$/, 'write folders that end with a slash, such as audit/deputy/')
+          .default('')
+          .describe('Before the names of objects, with a slash at the end.'),
+        retain: z
+          .strictObject({
+            mode: z.enum(['governance', 'compliance']).describe('Mode of Object Lock.'),
+            for: lifetimeSchema.describe('How long an object is locked.'),
+          })
+          .optional()
+          .describe('Object Lock of each object, where the bucket has it enabled.'),
+      })
+      .optional()
+      .describe('Bucket of S3, or of a compatible service at `endpoint`.'),
+    seal_after: timeoutSchema.default(60_000).describe('A segment that is not full is sealed after this time.'),
+    batch_records: z.int().min(1).max(20_000).default(5000).describe('Most records in a segment.'),
+    batch_bytes: z.int().min(1024).max(67_108_864).default(16_777_216).describe('Most bytes of records in a segment.'),
+  })
+  .superRefine(({ required, folder, s3, seal_after: sealAfter, alert_after: alertAfter }, context) => {
+    if (required)
+      context.addIssue({
+        code: 'custom',
+        path: ['required'],
+        message: 'a segment is sealed after many records, and no caller can wait for that: write `required: false`',
+      })
+    if ((folder === undefined) === (s3 === undefined))
+      context.addIssue({ code: 'custom', path: ['kind'], message: 'write either `folder` or `s3`' })
+    if (alertAfter <= sealAfter)
+      context.addIssue({
+        code: 'custom',
+        path: ['alert_after'],
+        message: 'it is not longer than seal_after, so that every segment would be late: write a longer one',
+      })
+  })
+
 /** `audit.sinks` of deputy.yaml: where records also go. */
 export const auditSinksSchema = z
-  .array(z.discriminatedUnion('kind', [fileSinkSchema, syslogSinkSchema, otlpSinkSchema, httpSinkSchema]))
+  .array(
+    z.discriminatedUnion('kind', [fileSinkSchema, syslogSinkSchema, otlpSinkSchema, httpSinkSchema, segmentSinkSchema]),
+  )
   .superRefine((sinks, context) => {
     for (const [at, { name }] of sinks.entries())
       if (sinks.findIndex((sink) => sink.name === name) < at)
@@ -206,4 +259,5 @@ export const auditSinksSchema = z
 
 export type AuditSinkSettings = z.output<typeof auditSinksSchema>[number]
 export type HttpSinkSettings = Extract<AuditSinkSettings, { kind: 'http' | 'otlp' }>
+export type SegmentSinkSettings = Extract<AuditSinkSettings, { kind: 'segments' }>
 export type SyslogSinkSettings = Extract<AuditSinkSettings, { kind: 'syslog' }>

@@ -37,6 +37,10 @@ const mistakes: readonly Mistake[] = [
       ],
       ['{ name: a, kind: file, required: true, path: x, deadline: 9s }', /longer than audit\.deadline/],
       ['{ name: b, kind: file, required: true, path: x }', /sink b is defined twice/],
+      ['{ name: a, kind: segments, required: true, folder: x }', /no caller can wait/],
+      ['{ name: a, kind: segments, required: false }', /either `folder` or `s3`/],
+      ['{ name: a, kind: segments, required: false, folder: x, seal_after: 5m }', /every segment would be late/],
+      ['{ name: a, kind: segments, required: false, s3: { region: eu-central-1, bucket: a_b } }', /name of a bucket/],
     ] as const
   ).map(([sink, problem]): Mistake => [
     'deputy.yaml',

@@ -431,7 +431,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     })
 
     it('keeps the position of each sink of the audit log', async () => {
-      const position = { seq: 7, hash: 'hash-7', proof: 'proof' }
+      const position = { seq: 7, hash: 'hash-7', mark: 'mark', proof: 'proof' }
       expect(await store.auditPositions.find('siem')).toBeUndefined()
       await store.auditPositions.put('siem', position)
       await store.auditPositions.put('other', { ...position, seq: 2 ** 40 })

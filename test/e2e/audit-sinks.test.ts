@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { anHttpServer, aTcpServer } from '../support/audit-sinks.ts'
@@ -40,6 +40,14 @@ describe('the sinks of a daemon', () => {
         audit: {
           sinks: [
             { name: 'siem', kind: 'http', required: false, url, token: { file: 'secrets/siem' }, alert_after: '1ms' },
+            {
+              name: 'archive',
+              kind: 'segments',
+              required: false,
+              folder: 'state/archive',
+              seal_after: '1s',
+              alert_after: '1h',
+            },
             { name: 'trail', kind: 'file', required: true, path: 'state/trail.jsonl' },
             { name: 'log', kind: 'syslog', required: true, address: `127.0.0.1:${port}`, tls: false },
           ],
@@ -67,9 +75,11 @@ describe('the sinks of a daemon', () => {
     for (const [metric] of rules.matchAll(/deputy_[a-z_]+/g)) expect(scraped).toContain(`# TYPE ${metric} `)
     expect((await daemon.deputy('reload')).code).toBe(0)
     isUp = true
-    await expect
-      .poll(status)
-      .toMatchObject({ code: 0, checks: { audit_sinks: 'ok' }, audit_sinks: [{ lag: { records: 0 } }] })
+    await expect.poll(status).toMatchObject({
+      code: 0,
+      checks: { audit_sinks: 'ok' },
+      audit_sinks: [{ lag: { records: 0 } }, { name: 'segments archive', ok: true }],
+    })
     await daemon.stop()
     await daemon.start()
     await daemon.stop()
@@ -82,6 +92,12 @@ describe('the sinks of a daemon', () => {
       expect(createHash('sha256').update(event.original).digest('hex')).toBe(event.hash)
       expect(syslog).toContain(`seq="${event.sequence}" hash="${event.hash}"`)
     }
+    const folder = join(daemon.home, 'state/archive/local')
+    const archived = await Promise.all(
+      (await readdir(folder)).toSorted().map(async (name) => await readFile(join(folder, name), 'utf8')),
+    )
+    const lines = archived.flatMap((text) => text.trimEnd().split('\n'))
+    expect(lines.filter((line) => line.startsWith('{"hash":'))).toEqual(trail)
     expect([...tokens]).toEqual(['Bearer the-token'])
     expect(daemon.output()).not.toContain('the-token')
   })

@@ -13,6 +13,7 @@ export {
   type SecretVersion,
   type StagedSecrets,
 } from './backend.ts'
+export { loadBucket } from './load-bucket.ts'
 export { createSecretBackends, openVault, type SecretBackends, type VaultSurroundings } from './backends.ts'
 export { bindLeases } from './bind-leases.ts'
 export { createEmbeddedSecrets, EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'

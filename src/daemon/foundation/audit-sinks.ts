@@ -1,14 +1,15 @@
 /** The sinks of the audit log that the settings name, with their certificates, tokens and positions. */
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
-import type { AuditSinkSettings, HttpSinkSettings, Settings, SyslogSinkSettings } from '#config'
-import { readLocalSecret } from '#credentials/secret'
+import type { AuditSinkSettings, HttpSinkSettings, SegmentSinkSettings, Settings, SyslogSinkSettings } from '#config'
+import { loadBucket, readLocalSecret } from '#credentials/secret'
 import {
   type AuditSink,
   createDocuments,
   createFileSink,
   createHttpDelivery,
   createOtlpDelivery,
+  createSegmentFolder,
   createSplunkDelivery,
   createSyslogStream,
   createUnixDatagrams,
@@ -20,6 +21,7 @@ import {
   octetCounted,
   Pacing,
   PositionedSink,
+  SegmentDelivery,
   SinkPosition,
   type SyslogPlace,
   toSyslog,
@@ -27,6 +29,7 @@ import {
 import { OWN_TENANT, Secret } from '#foundation/crypto'
 import type { TlsMaterial } from '#foundation/files'
 import { createConnectionGuard, createEgress, type Egress, PRIVATE_RANGES } from '#foundation/outbound'
+import type { SigningKeys } from '#foundation/keys'
 import type { Store } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import type { ReadTls, Surroundings } from './foundation.ts'
@@ -52,6 +55,9 @@ export interface AuditSinkSurroundings extends Surroundings {
   readonly store: Pick<Store, 'audit' | 'auditPositions'>
   /** Proves that this installation wrote a text. */
   readonly prove: (text: string) => string
+  /** Names the installation in its chains. */
+  readonly installation: string
+  readonly signingKeys: SigningKeys
 }
 
 /** What settings say of certificates, read again while the daemon runs. */
@@ -193,6 +199,26 @@ const createFile = (path: string, name: string): Delivery => {
   }
 }
 
+const createSegments = async (
+  { name, folder, s3, batch_records: records, batch_bytes: bytes, seal_after: sealAfter }: SegmentSinkSettings,
+  { home, store, installation, signingKeys, clock }: AuditSinkSurroundings,
+  timeout: number,
+): Promise<Delivery> =>
+  new SegmentDelivery({
+    name: `segments ${name}`,
+    limits: { records, bytes },
+    sealAfter,
+    archive:
+      s3 === undefined
+        ? createSegmentFolder(resolve(home, folder!))
+        : (await loadBucket()).openBucket({ ...s3, timeout, now: () => clock.now() }),
+    chain: { installation, node: store.audit.node },
+    store: store.audit,
+    sign: (signed) => signingKeys.sign('checkpoint', signed),
+    verifySignature: (kid, signed, signature) => signingKeys.verify('checkpoint', kid, signed, signature),
+    clock,
+  })
+
 const createDelivery = (
   sink: AuditSinkSettings,
   settings: Settings,
@@ -200,6 +226,7 @@ const createDelivery = (
   deadline: number,
 ): Promise<Delivery> => {
   if (sink.kind === 'file') return Promise.resolve(createFile(resolve(around.home, sink.path), sink.name))
+  if (sink.kind === 'segments') return createSegments(sink, around, deadline)
   return sink.kind === 'syslog' ? createSyslog(sink, settings, around) : createHttp(sink, settings, around, deadline)
 }
 
@@ -226,6 +253,7 @@ export const openAuditSinks = async (settings: Settings, around: AuditSinkSurrou
       prove,
       backfill: sink.backfill,
       own: delivery.head,
+      mark: delivery.mark,
       logger,
     })
     const pacing = new Pacing({

@@ -37,7 +37,7 @@ const openAudit = async (
   const { store, signingKeys, prove, installation, recordsLost, segments } = parts
   const { telemetry } = observed
   const readTls = renewTls(context)
-  const { required, followers } = await openAuditSinks(settings, { ...context, telemetry, readTls, store, prove })
+  const { required, followers } = await openAuditSinks(settings, { ...context, ...parts, telemetry, readTls })
   // After the log, so that they get its last records as well.
   for (const follower of followers) atEnd(() => follower.close())
   reportLag(context, followers)

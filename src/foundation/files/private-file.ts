@@ -60,7 +60,7 @@ export const replaceFile = async (path: string, content: string, mode = 0o600): 
  * Makes the file durably and whole, mode 0600: of several processes that make it at once one succeeds, and no reader sees half of it.
  * @returns false when it exists already; it is then left alone
  */
-export const createFile = async (path: string, content: string): Promise<boolean> => {
+export const createFile = async (path: string, content: string | Uint8Array): Promise<boolean> => {
   const next = `${path}.${process.pid}-${randomUUID()}.new`
   const file = await open(next, 'wx', 0o600)
   try {

@@ -166,7 +166,7 @@ export interface Tables {
     body: string
     hash: string
   }
-  audit_positions: { node: string; sink: string; seq: number; hash: string; proof: string }
+  audit_positions: { node: string; sink: string; seq: number; hash: string; mark: string; proof: string }
   audit_checkpoints: {
     node: string
     number: number | null

@@ -35,6 +35,12 @@ const problemOf = (error: unknown): string => {
     : (connectionProblem(error) ?? 'it could not be reached')
 }
 
+/** What an AWS SDK has thrown, as a sentence for admins. */
+export const sdkProblem = (error: unknown): string =>
+  isServiceException(error)
+    ? `${error.name} (${error.$metadata.httpStatusCode ?? 'no status'}): ${error.message.slice(0, MAX_WORDS)}`
+    : problemOf(error)
+
 /**
  * What an AWS SDK has thrown, as an error of the taxonomy. Callers get the name of the exception; the audit record and
  * the

@@ -1,5 +1,6 @@
 import type { AuditRow } from '#foundation/store'
 import type { Head } from '../format/chain.ts'
+import type { Mark } from './position.ts'
 
 /** What goes into one request at most. A record that is longer goes alone. */
 export interface BatchLimits {
@@ -27,6 +28,12 @@ export interface Delivery {
    * @throws DeliveryError, and errors of connections
    */
   send(rows: readonly AuditRow[], signal: AbortSignal): Promise<Confirmation>
+  /** ms that the first record of a batch waits for others; default: a moment. */
+  readonly linger?: number
+  /** What of these rows, which may be the start of more, can go now. */
+  cut?(rows: readonly AuditRow[], isFull: boolean): Promise<readonly AuditRow[]>
+  /** What has to be remembered with the position. */
+  readonly mark?: Mark
   /** The last record that the receiver keeps, where it can be asked; undefined when it is empty. */
   head?(): Promise<Head | undefined>
   close(): Promise<void>

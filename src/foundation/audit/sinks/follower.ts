@@ -12,6 +12,9 @@ import { problemOf } from './watched-sink.ts'
 /** How long the first record of a batch waits for others (ms). */
 const LINGER_MS = 200
 
+/** How long records wait that cannot go yet (ms). */
+const CUT_MS = 1000
+
 /** How long the end of the daemon waits for a sink that works to have the last records (ms). */
 const CLOSE_MS = 2000
 
@@ -119,15 +122,16 @@ export class Follower {
     while (!this.#ended.signal.aborted) {
       try {
         this.#written ??= await this.#options.position.begin()
-        if (this.#written.seq < this.#head!.seq) {
-          await this.#step(this.#written)
-          continue
+        if (this.#lag().records === 0) {
+          this.#oldest = undefined
+          this.#confirmed()
+          if (this.#closing) return
+          await this.#pause(() => this.#lag().records > 0)
         }
-        this.#oldest = undefined
-        this.#confirmed()
+        await this.#linger()
+        if (await this.#step(this.#written)) continue
         if (this.#closing) return
-        await this.#pause(() => this.#lag().records > 0)
-        await this.#pause(() => this.#lag().records >= this.#options.delivery.limits.records, LINGER_MS)
+        await this.#pause(() => false, CUT_MS)
       } catch (error) {
         this.#failed(error)
         if (this.#closing) return
@@ -136,9 +140,20 @@ export class Follower {
     }
   }
 
-  /** One page. @throws where the receiver or the store does not answer, or the chain is another one than before */
-  async #step(from: Head): Promise<void> {
-    const { store, delivery, pacing, deadline } = this.#options
+  /** A batch that is not full waits for others, counted from its oldest record. */
+  async #linger(): Promise<void> {
+    const { limits, linger = LINGER_MS } = this.#options.delivery
+    const now = this.#options.clock.now()
+    const left = Math.min(linger, linger - (now - (this.#oldest ?? now)))
+    if (left > 0) await this.#pause(() => this.#lag().records >= limits.records, left)
+  }
+
+  /**
+   * One batch. @returns false where nothing can go now
+   * @throws where the receiver or the store does not answer, or the chain is another one than before
+   */
+  async #step(from: Head): Promise<boolean> {
+    const { store, delivery, pacing } = this.#options
     if (this.#pending !== undefined) throw new Error('still busy with an earlier batch')
     const page = await store.query({ afterSeq: from.seq }, { limit: delivery.limits.records + 1 })
     const [first] = page
@@ -147,10 +162,21 @@ export class Follower {
       // It says what is wrong, or where the chain begins since retention removed records.
       this.#written = await this.#options.position.begin()
       if (this.#written.seq === from.seq) throw new Error('the store does not give the records after its position')
-      return
+      return true
     }
     this.#oldest = first.at
-    const rows = firstBatch(page, delivery.limits)
+    const whole = firstBatch(page, delivery.limits)
+    const rows = (await delivery.cut?.(whole, page.length > whole.length)) ?? whole
+    if (rows.length === 0) return false
+    await this.#send(rows)
+    pacing.succeeded()
+    this.#oldest = page[rows.length]?.at ?? this.#options.clock.now()
+    this.#confirmed()
+    return true
+  }
+
+  async #send(rows: readonly AuditRow[]): Promise<void> {
+    const { delivery, deadline } = this.#options
     const began = performance.now()
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(deadline)])
     const sending = deliver(delivery, rows, signal, (row) => {
@@ -161,9 +187,6 @@ export class Follower {
     })
     this.#pending = sending
     this.#report(rows, await within(deadline, sending, () => new Error(`no answer within ${deadline} ms`)), began)
-    pacing.succeeded()
-    this.#oldest = page[rows.length]?.at ?? this.#options.clock.now()
-    this.#confirmed()
   }
 
   #report(rows: readonly AuditRow[], { refused, rejected, problem }: Delivered, began: number): void {

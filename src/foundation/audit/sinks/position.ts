@@ -9,6 +9,13 @@ export const BEFORE_ALL: Head = { seq: 0, hash: '' }
 /** How often a position is written at most (ms): after a crash as many records come twice as were confirmed in that time. */
 const WRITE_INTERVAL_MS = 2000
 
+/** What a sink has to remember beside its position, as a text. */
+export interface Mark {
+  /** As of the last record that was confirmed. */
+  readonly read: () => string
+  readonly restore: (text: string) => void
+}
+
 export interface PositionOptions {
   /** The sink's name in the settings. */
   readonly sink: string
@@ -20,6 +27,8 @@ export interface PositionOptions {
   readonly backfill: 'start' | 'now'
   /** The last record that the receiver keeps, where it can be asked. */
   readonly own?: (() => Promise<Head | undefined>) | undefined
+  /** What the sink has to remember beside. */
+  readonly mark?: Mark | undefined
   /** How often it is written at most (ms). */
   readonly interval?: number
   readonly logger: Logger
@@ -29,8 +38,8 @@ export interface PositionOptions {
  * What a position's proof covers. Without it, who can write the store could move a position forward, and the records between would
  * never reach the sink.
  */
-const positionText = (node: string, sink: string, { seq, hash }: Head): string =>
-  `audit sink position\n${JSON.stringify([node, sink, seq, hash])}`
+const positionText = (node: string, sink: string, { seq, hash, mark }: Head & { readonly mark: string }): string =>
+  `audit sink position\n${JSON.stringify([node, sink, seq, hash, mark])}`
 
 /**
  * Up to where a sink has confirmed the chain of this node. It is written to the store after the confirmation, now and then and
@@ -85,6 +94,7 @@ export class SinkPosition {
         throw new Error(
           `its position in the store was altered, or was written by another installation; give the sink another name in deputy.yaml, so that it begins anew`,
         )
+      this.#options.mark?.restore(found.mark)
       this.#written = { seq: found.seq, hash: found.hash }
       return this.#written
     }
@@ -100,8 +110,9 @@ export class SinkPosition {
     const { sink, store, positions, prove, logger } = this.#options
     const head = this.#confirmed
     if (head === undefined || head.seq === this.#written?.seq) return
+    const kept = { ...head, mark: this.#options.mark?.read() ?? '' }
     try {
-      await positions.put(sink, { ...head, proof: prove(positionText(store.node, sink, head)) })
+      await positions.put(sink, { ...kept, proof: prove(positionText(store.node, sink, kept)) })
       this.#written = head
     } catch (error) {
       logger.debug({ err: error, sink }, 'the position of an audit sink was not written; it is written later')

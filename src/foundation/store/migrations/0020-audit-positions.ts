@@ -9,6 +9,7 @@ export const auditPositions = ({ schema }: Database, types: ColumnTypes): Compil
     .addColumn('sink', 'text', (column) => column.notNull())
     .addColumn('seq', types.instant, (column) => column.notNull())
     .addColumn('hash', 'text', (column) => column.notNull())
+    .addColumn('mark', 'text', (column) => column.notNull())
     .addColumn('proof', 'text', (column) => column.notNull())
     .addPrimaryKeyConstraint('audit_positions_key', ['node', 'sink'])
     .compile(),

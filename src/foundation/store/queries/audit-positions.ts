@@ -5,7 +5,7 @@ export const auditPositionStore = (database: Database, node: string): AuditPosit
   async find(sink) {
     const row = await database
       .selectFrom('audit_positions')
-      .select(['seq', 'hash', 'proof'])
+      .select(['seq', 'hash', 'mark', 'proof'])
       .where('node', '=', node)
       .where('sink', '=', sink)
       .executeTakeFirst()

@@ -4,6 +4,8 @@ export interface AuditPosition {
   readonly seq: number
   /** SHA-256 of that record, hex; empty before the first. */
   readonly hash: string
+  /** What the sink has to remember beside, such as the number of its last segment; empty for most. */
+  readonly mark: string
   /** What proves that this installation wrote the position. */
   readonly proof: string
 }
