@@ -12,7 +12,8 @@ import {
   writeTimeoutSchema,
 } from './values.ts'
 
-const isThisMachine = (host: string): boolean =>
+/** Whether a host is this machine by its name or address. */
+export const isThisMachine = (host: string): boolean =>
   host === 'localhost' || (ipaddr.isValid(host) && ipaddr.process(host).range() === 'loopback')
 
 const common = {

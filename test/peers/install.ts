@@ -158,6 +158,7 @@ const PEERS = {
   fastmcp: python('Python fastmcp', '4.2.3', 'fastmcp==4.2.3'),
   'mcp-remote': npm('mcp-remote', '0.15.1', 'mcp-remote@0.15.1'),
   inspector: npm('MCP inspector', '2.12.0', '@modelcontextprotocol/inspector@2.12.0'),
+  otlp: go('OpenTelemetry receiver', '0.165.0', join(import.meta.dirname, 'otlp-receiver')),
   gosdk: go('Go MCP SDK', '1.8.0', join(import.meta.dirname, 'mcp-clients/go')),
 } satisfies Record<string, Peer>
 

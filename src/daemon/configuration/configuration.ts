@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import {
   agentScopeWarnings,
   basicScopeWarnings,
+  auditSinkWarnings,
   sentinelWarnings,
   openIssuerWarnings,
   sharedAudienceWarnings,
@@ -101,6 +102,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   ...sharedAudienceWarnings(snapshot),
   ...sharedSignInWarnings(snapshot),
   ...signInAtWarnings(snapshot),
+  ...auditSinkWarnings(snapshot.settings),
   ...sentinelWarnings(snapshot.settings),
   ...(policies.length === 0
     ? [

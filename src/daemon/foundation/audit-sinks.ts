@@ -26,6 +26,7 @@ import {
   type SyslogPlace,
   toSyslog,
 } from '#foundation/audit'
+import { refuse } from '#errors'
 import { OWN_TENANT, Secret } from '#foundation/crypto'
 import type { TlsMaterial } from '#foundation/files'
 import { createConnectionGuard, createEgress, type Egress, PRIVATE_RANGES } from '#foundation/outbound'
@@ -132,8 +133,8 @@ const createHttp = async (
             },
           },
   }
-  // A token that cannot be read is told at the start, as a password of the store is.
-  await receiver.authorization?.read()
+  // Without its token a required sink confirms nothing: that is told at the start, as of a password of the store.
+  if (sink.required) await receiver.authorization?.read()
   const origin = originOf(settings, around)
   const document = createDocuments(fields, origin)
   const common = commonOf(sink)
@@ -230,6 +231,19 @@ const createDelivery = (
   return sink.kind === 'syslog' ? createSyslog(sink, settings, around) : createHttp(sink, settings, around, deadline)
 }
 
+/** A sink that begins now has its position before the first record of this daemon, which is the first that it gets. */
+const beginNow = async ({ name, backfill, required }: AuditSinkSettings, position: SinkPosition): Promise<void> => {
+  if (backfill !== 'now') return
+  try {
+    await position.begin()
+  } catch (error) {
+    // One that no caller waits for says so in the status, and tries again.
+    if (!required) return
+    const problem = `the audit sink ${name}: ${error instanceof Error ? error.message : String(error)}`
+    throw refuse('start_failed', { problem, fix: 'Correct audit.sinks in deputy.yaml.' }, error)
+  }
+}
+
 /** Those that callers wait for, and those that follow. */
 export interface AuditSinks {
   readonly required: readonly AuditSink[]
@@ -256,6 +270,7 @@ export const openAuditSinks = async (settings: Settings, around: AuditSinkSurrou
       mark: delivery.mark,
       logger,
     })
+    await beginNow(sink, position)
     const pacing = new Pacing({
       ...(sink.required ? REQUIRED_WAITS : BACKGROUND_WAITS),
       monotonic: () => performance.now(),

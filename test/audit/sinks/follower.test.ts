@@ -102,6 +102,10 @@ describe('a sink that no caller waits for', () => {
     // It has a position before it has confirmed anything, so that it does not begin later after a crash.
     await expect.poll(() => store.auditPositions.find('new')).toMatchObject({ seq: 100 })
     expect(now.got).toEqual([])
+    const next = aChain(101)[100]!
+    await store.audit.append([next])
+    fromNow.appended(next)
+    await expect.poll(() => now.got).toEqual([101])
   })
 
   it('names a position that was moved, or that the store does not have, and sends nothing then', async () => {
