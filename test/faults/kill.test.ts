@@ -55,7 +55,7 @@ describe('a daemon that is killed under load', () => {
           (await daemon.deputy('audit', 'export')).out
             .trim()
             .split('\n')
-            .map((line) => (JSON.parse(line) as { id: string }).id),
+            .map((line) => (JSON.parse(line) as { record?: { id: string } }).record?.id),
         )
         expect(acknowledged.size).toBeGreaterThan(KILLS)
         expect([...acknowledged].filter((id) => !recorded.has(id))).toEqual([])

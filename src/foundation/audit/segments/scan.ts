@@ -253,9 +253,7 @@ export const scanSegment = (files: FileOperations, path: string): Scanned => {
     const content = endOfContent(files, file, scan.end, size)
     if (content === scan.end) return scan.finish(size, undefined)
     if (content - scan.end <= MAX_BATCH_BYTES && !scan.isSealed) {
-      // Up to the next sector: the zeros that follow belong to what was torn.
-      const until = Math.min(size, Math.ceil(content / SECTOR) * SECTOR)
-      if (isTorn(readAll(files, file, scan.end, until), scan.end)) return scan.finish(size, content)
+      if (isTorn(readAll(files, file, scan.end, content), scan.end)) return scan.finish(size, content)
     }
     throw new DamagedEnd({ path, byte: scan.end, why: 'what is written from here on cannot be read: it was altered' })
   } finally {
@@ -276,7 +274,8 @@ export const readFooter = (
   const file = files.open(path, 'read')
   try {
     const { size } = files.stateOf(file)
-    const content = endOfContent(files, file, Math.max(0, size - TAIL), size)
+    // Room that was not cut off may follow it.
+    const content = endOfContent(files, file, 0, size)
     const lines = readAll(files, file, Math.max(0, content - TAIL), content)
       .toString('utf8')
       .split('\n')

@@ -8,6 +8,7 @@ const EQUAL = ['event', 'outcome', 'tenant', 'user', 'server'] as const
 
 interface Found {
   readonly seq: number
+  readonly at: number
   readonly place: number
 }
 
@@ -62,37 +63,81 @@ const planOf = (index: IndexFile, filter: AuditFilter): Plan | undefined => {
   return { words, sql: conditions.map((condition) => ` and ${condition}`).join(''), parameters }
 }
 
-/** The places of records with an id. */
-function* byId(index: IndexFile, id: string, { afterSeq = 0 }: AuditFilter, order: string): Iterable<Found> {
+/** The places of records with an id, in the order of their numbers. */
+const byId = (index: IndexFile, id: string, afterSeq = 0): Found[] => {
   const last = Number(index.prepare('select max(seq) as last from records').get()?.['last'] ?? 0)
-  const numbers = Array.from({ length: Math.floor(last / ID_GROUP) + 1 }, (_, at) => at)
-  if (order === 'desc') numbers.reverse()
   const of = index.prepare(
-    `select r.seq, r.place from ids join records r on r.seq = ids.seq where grp = ? and ids.id = ? and ids.seq > ? order by ids.seq ${order}`,
+    'select r.seq, r.place, r.at from ids join records r on r.seq = ids.seq where grp = ? and ids.id = ? and ids.seq > ? order by ids.seq',
   )
-  for (const grp of numbers) yield* of.all(grp, shortId(id), afterSeq) as unknown as Found[]
+  return Array.from({ length: Math.floor(last / ID_GROUP) + 1 }).flatMap(
+    (_, grp) => of.all(grp, shortId(id), afterSeq) as unknown as Found[],
+  )
 }
 
-/** The places of records by what they hold, group by group. */
-function* byWords(
-  index: IndexFile,
-  filter: AuditFilter,
-  { words, sql, parameters }: Plan,
-  order: string,
-): Iterable<Found> {
+interface Group {
+  readonly grp: number
+  readonly from: number
+  readonly to: number
+}
+
+/** The groups of records that may hold what is searched for. */
+const groupsOf = (index: IndexFile, filter: AuditFilter, words: Plan['words']): Group[] => {
   const { afterSeq = 0, since = -Infinity, until = Infinity } = filter
-  const groups = index
-    .prepare(`select grp, from_at, to_at from groups where grp >= ? order by grp ${order}`)
-    .all(Math.floor((afterSeq + 1) / WORD_GROUP))
   const has = index.prepare('select 1 from seen where grp = ? and word = ?')
-  const of = index.prepare(`select seq, place from records where seq between ? and ?${sql} order by seq ${order}`)
-  for (const { grp, from_at: from, to_at: to } of groups) {
-    const group = Number(grp)
-    if (Number(from) > until || Number(to) < since) continue
-    if (!words.every((any) => any.some((word) => has.get(group, word) !== undefined))) continue
-    const first = Math.max(afterSeq + 1, group * WORD_GROUP)
-    yield* of.iterate(first, (group + 1) * WORD_GROUP - 1, ...parameters) as unknown as Iterable<Found>
+  const groups = index
+    .prepare('select grp, from_at as "from", to_at as "to" from groups where grp >= ? order by grp')
+    .all(Math.floor((afterSeq + 1) / WORD_GROUP)) as unknown as Group[]
+  return groups
+    .filter(({ from, to }) => from <= until && to >= since)
+    .filter(({ grp }) => words.every((any) => any.some((word) => has.get(grp, word) !== undefined)))
+}
+
+/** Reads the records of a group that match. */
+const reading = (index: IndexFile, { afterSeq = 0 }: AuditFilter, { sql, parameters }: Plan, order: string) => {
+  const of = index.prepare(`select seq, place, at from records where seq between ? and ?${sql} order by ${order}`)
+  return ({ grp }: Group): Iterable<Found> =>
+    of.iterate(
+      Math.max(afterSeq + 1, grp * WORD_GROUP),
+      (grp + 1) * WORD_GROUP - 1,
+      ...parameters,
+    ) as unknown as Iterable<Found>
+}
+
+/** The places of records by what they hold, in the order of their numbers. */
+function* byNumber(index: IndexFile, filter: AuditFilter, plan: Plan, last: boolean): Iterable<Found> {
+  const read = reading(index, filter, plan, last ? 'seq desc' : 'seq')
+  const groups = groupsOf(index, filter, plan.words)
+  for (const group of last ? groups.reverse() : groups) yield* read(group)
+}
+
+const byTime =
+  (last: boolean) =>
+  (a: Found, b: Found): number =>
+    (last ? -1 : 1) * (a.at - b.at || a.seq - b.seq)
+
+/** In the order of their times, which is another one where the clock was put back. */
+function* inTime(index: IndexFile, filter: AuditFilter, plan: Plan, last: boolean): Iterable<Found> {
+  const read = reading(index, filter, plan, 'seq')
+  const groups = groupsOf(index, filter, plan.words).sort((a, b) => (last ? b.to - a.to : a.from - b.from))
+  let waiting: Found[] = []
+  for (const [at, group] of groups.entries()) {
+    waiting = [...waiting, ...read(group)].sort(byTime(last))
+    const next = groups[at + 1]
+    // Those of the next group, and of every one after it, come later than these.
+    const comes = ({ at: time }: Found): boolean => next === undefined || (last ? time > next.to : time < next.from)
+    const ready = waiting.findIndex((each) => !comes(each))
+    yield* ready === -1 ? waiting : waiting.slice(0, ready)
+    waiting = ready === -1 ? [] : waiting.slice(ready)
   }
+}
+
+const placesOf = (index: IndexFile, filter: AuditFilter, plan: Plan, last: boolean): Iterable<Found> => {
+  // Records of one chain are in the order of their numbers; those of all chains, in that of their times.
+  const isInTime = filter.node === '*'
+  if (filter.id === undefined) return (isInTime ? inTime : byNumber)(index, filter, plan, last)
+  const found = byId(index, filter.id, filter.afterSeq)
+  if (isInTime) return found.sort(byTime(last))
+  return last ? found.reverse() : found
 }
 
 /** A record as a row; undefined for what is no record any more. */
@@ -127,12 +172,10 @@ export const search = (
 ): AuditRow[] => {
   const plan = planOf(index, filter)
   if (plan === undefined) return []
-  const order = last ? 'desc' : 'asc'
-  const found = filter.id === undefined ? byWords(index, filter, plan, order) : byId(index, filter.id, filter, order)
   const mentioned =
     filter.mentions === undefined ? undefined : JSON.stringify(filter.mentions).slice(1, -1).toLowerCase()
   const rows: AuditRow[] = []
-  for (const { seq, place } of found) {
+  for (const { seq, place } of placesOf(index, filter, plan, last)) {
     if (rows.length >= limit) break
     const line = reader.line(segmentOf(place), byteOf(place), last)
     const row = line === undefined ? undefined : rowOf(line)
