@@ -185,7 +185,7 @@ describe('segments on a disk that loses what was not synced', () => {
             }
           }
         }),
-        { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 300) },
+        { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 100) },
       )
     },
   )
@@ -208,7 +208,7 @@ describe('segments on a disk that loses what was not synced', () => {
         model.restart()
         model.assertWhole()
       }),
-      { numRuns: 200 },
+      { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 60) },
     )
   })
 

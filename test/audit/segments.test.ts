@@ -1,8 +1,22 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { aRecord, append, check, told, upTo } from '../support/audit.ts'
-import { aSegmentAudit, aSegmentLog } from '../support/segments.ts'
+import { aRecord, append, check, INSTALLATION, told, upTo } from '../support/audit.ts'
+import { describeAuditStore } from '../conformance/audit-store.ts'
+import { aSegmentAudit, aSegmentLog, openAudit } from '../support/segments.ts'
+
+describeAuditStore('a folder of segments', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-audit-'))
+  return {
+    installation: INSTALLATION,
+    async open() {
+      const { store, close } = await openAudit(folder)
+      return { audit: store, close }
+    },
+    dispose: () => rm(folder, { recursive: true, force: true }),
+  }
+})
 
 describe('the audit log in segment files', () => {
   it('chains records, goes on after a restart, rolls, and holds', async () => {

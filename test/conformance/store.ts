@@ -440,43 +440,6 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await store.auditPositions.find('other')).toEqual({ ...position, seq: 2 ** 40 })
     })
 
-    it('appends audit rows all or none', async () => {
-      await store.audit.append([anAuditRow(1), anAuditRow(2)])
-      await expect(store.audit.append([anAuditRow(3), anAuditRow(2)])).rejects.toMatchObject({ code: 'conflict' })
-      expect(await store.audit.head()).toEqual({ seq: 2, hash: 'hash-2' })
-    })
-    it('queries audit rows by what they hold, from either end', async () => {
-      expect(await store.audit.head()).toBeUndefined()
-      await store.audit.append([anAuditRow(1), anAuditRow(2, { user: 'bob' }), anAuditRow(3)])
-      const found = async (...query: Parameters<Store['audit']['query']>) =>
-        (await store.audit.query(...query)).map(({ seq }) => seq)
-      expect(await found({ user: 'ada' }, { limit: 9 })).toEqual([1, 3])
-      expect(await found({}, { limit: 2, last: true })).toEqual([2, 3])
-      expect(await found({ since: 20, until: 20 }, { limit: 9 })).toEqual([2])
-      expect(await found({ afterSeq: 2 }, { limit: 9 })).toEqual([3])
-      expect(await store.audit.query({ id: 'request-1' }, { limit: 1 })).toEqual([anAuditRow(1)])
-    })
-    it('fault 1: finds the record of a credential for several downstreams by each of them', async () => {
-      await store.audit.append([
-        anAuditRow(1, { downstream: 'ledger' }),
-        anAuditRow(2, { downstream: 'agent ledger_x' }),
-        anAuditRow(3, { downstream: 'agent ledger calendar' }),
-        anAuditRow(4, { downstream: 'ledger-two ledgerzx' }),
-      ])
-      const found = async (downstream: string) =>
-        (await store.audit.query({ downstream }, { limit: 9 })).map(({ seq }) => seq)
-      expect(await found('ledger')).toEqual([1, 3])
-      expect(await found('agent')).toEqual([2, 3])
-      expect(await found('ledger_x')).toEqual([2])
-      expect(await found('l%')).toEqual([])
-    })
-    it('keeps checkpoints in order', async () => {
-      for (const seq of [2, 1])
-        await store.audit.addCheckpoint({ number: seq, seq, hash: 'h', at: 1, kid: 'k', signature: 's' })
-      expect((await store.audit.checkpoints()).map(({ seq }) => seq)).toEqual([1, 2])
-      expect(await store.audit.lastCheckpoint()).toMatchObject({ number: 2, seq: 2 })
-    })
-
     it('has everything again after it was closed and opened', async () => {
       const grant = await store.grants.put(aGrant())
       await store.secrets.putCurrent(aSecret(1))

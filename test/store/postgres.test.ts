@@ -17,6 +17,7 @@ import type { Renewal, Position, RenewalRequest } from '../../src/foundation/sto
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
+import { describeAuditStore } from '../conformance/audit-store.ts'
 import { describeStore } from '../conformance/store.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
@@ -67,6 +68,18 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
   describeStore('postgres', async () => {
     const options = await migratedOptions()
     return { open: () => openPostgresStore({ ...options, node: 'one' }), dispose: () => Promise.resolve() }
+  })
+
+  describeAuditStore('postgres', async () => {
+    const options = await migratedOptions()
+    return {
+      installation: 'an-installation',
+      async open() {
+        const store = await openPostgresStore({ ...options, node: 'one' })
+        return { audit: store.audit, close: () => store.close() }
+      },
+      dispose: () => Promise.resolve(),
+    }
   })
 
   describe('the Postgres store', () => {

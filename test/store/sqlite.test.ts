@@ -13,6 +13,7 @@ import type { Tables } from '../../src/foundation/store/schema.ts'
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
+import { describeAuditStore } from '../conformance/audit-store.ts'
 import { describeStore } from '../conformance/store.ts'
 
 const aFolder = async (): Promise<string> => {
@@ -25,6 +26,18 @@ describeStore('sqlite', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-store-'))
   return {
     open: () => openSqliteStore({ path: join(folder, 'deputy.db') }),
+    dispose: () => rm(folder, { recursive: true, force: true }),
+  }
+})
+
+describeAuditStore('sqlite', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-store-'))
+  return {
+    installation: 'an-installation',
+    async open() {
+      const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+      return { audit: store.audit, close: () => store.close() }
+    },
     dispose: () => rm(folder, { recursive: true, force: true }),
   }
 })

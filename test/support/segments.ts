@@ -13,12 +13,8 @@ import { aFolder, aLog, INSTALLATION, signer } from './audit.ts'
 
 export const RULES = { size: 67_108_864, age: 86_400_000 }
 
-/** An audit log in files, beside a database in the same folder. Both are closed when the test ends. */
-export const aSegmentAudit = async (
-  folder?: string,
-  over: Partial<SegmentOptions> = {},
-): Promise<SegmentAudit & { readonly folder: string }> => {
-  const home = folder ?? (await aFolder())
+/** An audit log in files, beside a database in the same folder. */
+export const openAudit = async (home: string, over: Partial<SegmentOptions> = {}): Promise<SegmentAudit> => {
   const database = await openSqliteStore({ path: join(home, 'deputy.db') })
   const audit = await openSegmentAudit({
     folder: join(home, 'audit'),
@@ -37,8 +33,18 @@ export const aSegmentAudit = async (
     closed ??= audit.close().then(() => database.close())
     return closed
   }
-  onTestFinished(close)
-  return { ...audit, folder: home, close }
+  return { ...audit, close }
+}
+
+/** One that is closed when the test ends. */
+export const aSegmentAudit = async (
+  folder?: string,
+  over: Partial<SegmentOptions> = {},
+): Promise<SegmentAudit & { readonly folder: string }> => {
+  const home = folder ?? (await aFolder())
+  const audit = await openAudit(home, over)
+  onTestFinished(audit.close)
+  return { ...audit, folder: home }
 }
 
 /** A log that writes into the files. */

@@ -55,7 +55,8 @@ const search = async (
     const value = filter[column]
     if (value !== undefined) query = query.where(column, '=', value)
   }
-  if (filter.otherThan !== undefined) query = query.where('event', 'not in', [...filter.otherThan])
+  if (filter.otherThan !== undefined && filter.otherThan.length > 0)
+    query = query.where('event', 'not in', [...filter.otherThan])
   if (filter.mentions !== undefined) {
     const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
     query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
