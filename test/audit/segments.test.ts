@@ -2,7 +2,8 @@ import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { aRecord, append, check, INSTALLATION, told, upTo } from '../support/audit.ts'
+import { aFolder, aRecord, append, check, INSTALLATION, told, upTo } from '../support/audit.ts'
+import { runKills } from './kills.ts'
 import { describeAuditStore } from '../conformance/audit-store.ts'
 import { aSegmentAudit, aSegmentLog, openAudit } from '../support/segments.ts'
 
@@ -41,5 +42,11 @@ describe('the audit log in segment files', () => {
       expect([name, (await stat(join(first.folder, 'audit', name))).mode & 0o777]).toEqual([name, 0o600])
     expect((await stat(join(first.folder, 'audit'))).mode & 0o777).toBe(0o700)
     expect(await readFile(join(first.folder, 'audit/local-0000000001.jsonl'), 'utf8')).toMatch(/\}\n$/)
+  })
+
+  it('promise 3: has every acknowledged record when its process is killed, again and again', async () => {
+    const { missing, problems, records } = await runKills(await aFolder(), 3)
+    expect({ missing, problems }).toEqual({ missing: [], problems: [] })
+    expect(records).toBeGreaterThan(150)
   })
 })
