@@ -214,6 +214,12 @@ describe.skipIf(!findRsyslog())('a real rsyslog', () => {
         })
       }
     }
+    // A receiver that stands still fills its queue: that confirms nothing, and holds up no other work.
+    rsyslog.process.kill('SIGSTOP')
+    const many = Array.from({ length: 20 }, () => rows).flat()
+    const stuck = createUnixDatagrams(of, rsyslog.datagrams, message).send(many, AbortSignal.timeout(300))
+    await expect(stuck).rejects.toThrow(/the queue of .* is full/)
+    rsyslog.process.kill('SIGCONT')
     expect(rsyslog.process.exitCode).toBeNull()
   })
 })

@@ -42,11 +42,13 @@ const parameterValue = (text: string): string =>
   text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd').replace(/["\\\]]/g, '\\$&')
 
 /** ASCII alone: then the message needs no byte order mark (section 6.4), and its JSON means the same. */
-const asciiJson = (value: object): string =>
-  JSON.stringify(value).replace(
-    /[\u007f-\uffff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+const asciiJson = (value: object): string => {
+  const text = JSON.stringify(value)
+  // Most are ASCII as they are.
+  return /[\u007f-\uffff]/.test(text)
+    ? text.replace(/[\u007f-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    : text
+}
 
 /** One record as a message of RFC 5424, without framing. */
 export const toSyslog = (row: AuditRow, { facility, host, node, enterprise, document }: SyslogOptions): string => {
