@@ -6,7 +6,7 @@
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import express from 'express'
 import { z } from 'zod'
-import { createMcpListener } from '../src/sdk/mcp/v1.ts' // in your project: 'deputy/mcp-v1'
+import { createMcpListener } from '../src/sdk/mcp/v1.ts' // in your project: 'deputy-sdk/mcp-v1'
 
 const api = process.env['NOTES_API'] ?? 'https://notes.example/api'
 

@@ -7,7 +7,7 @@
 import { createServer } from 'node:http'
 import { McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { createMcpListener } from '../src/sdk/mcp/index.ts' // in your project: 'deputy/mcp'
+import { createMcpListener } from '../src/sdk/mcp/index.ts' // in your project: 'deputy-sdk/mcp'
 
 const api = process.env['NOTES_API'] ?? 'https://notes.example/api'
 

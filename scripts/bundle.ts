@@ -32,7 +32,12 @@ const TEST_ENTRIES = {
 }
 
 /** Native, WebAssembly or JSON beside their JavaScript: they find their own files. The last is loaded where there is a Vault. */
-const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs', '@seriousme/openapi-schema-validator', 'node-vault']
+export const UNBUNDLED = [
+  'koffi',
+  '@cedar-policy/cedar-wasm/nodejs',
+  '@seriousme/openapi-schema-validator',
+  'node-vault',
+]
 
 /**
  * An `import` of `node:http` reads every one of its exports, and the one for WebSockets loads the HTTP client that Node
@@ -60,7 +65,7 @@ const write = async (folder: string, input: Readonly<Record<string, string>>): P
     cwd: ROOT,
     input,
     platform: 'node',
-    external: EXTERNAL,
+    external: UNBUNDLED,
     plugins: [httpWithoutWebSocket],
     onLog: (level, log) => {
       if (level === 'warn') throw new Error(log.message)

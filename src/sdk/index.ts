@@ -1,5 +1,5 @@
 /**
- * `deputy/sdk`: how an MCP server on this machine obtains credentials from Deputy. Needs only Node.
+ * `deputy-sdk`: how an MCP server on this machine obtains credentials from Deputy. Needs only Node.
  *
  *     const deputy = connectDeputy()
  *     const response = await deputy.fetch('notes-api', userToken)('https://notes.example/api/notes')

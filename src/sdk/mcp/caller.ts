@@ -115,7 +115,7 @@ export const authInfoOf = (caller: Caller, resource: string): AuthInfo => ({
 /** @throws Error when the request did not come through the listener */
 export const callerOf = (authInfo: { extra?: Record<string, unknown> } | undefined): Caller => {
   const caller = authInfo?.extra?.['deputy']
-  if (!(caller instanceof Caller)) throw new Error('This request did not come through the listener of deputy/mcp.')
+  if (!(caller instanceof Caller)) throw new Error('This request did not come through the listener of deputy-sdk/mcp.')
   return caller
 }
 

@@ -1,0 +1,59 @@
+/**
+ * `npm run package`: makes everything that is published, in dist/packages: the daemon and the SDK for npm, the Python client as a
+ * wheel, the list of what is in them (CycloneDX), and their SHA-256. The same commit makes the same bytes.
+ */
+import { createHash } from 'node:crypto'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { packDaemon } from './daemon.ts'
+import { manifest, ROOT, run, sourceEpoch } from './folders.ts'
+import { packSdk } from './sdk.ts'
+import { buildWheel } from './wheel.ts'
+
+/** What is in the daemon's bundle, by name, version and licence. The two members that differ from run to run are taken out. */
+const billOfMaterials = (): string => {
+  const bom = JSON.parse(
+    run('npm', ['sbom', '--sbom-format', 'cyclonedx', '--omit', 'dev', '--package-lock-only']),
+  ) as Record<string, unknown> & { metadata: Record<string, unknown> }
+  const { serialNumber: _, ...rest } = bom
+  const metadata = { ...bom.metadata, timestamp: new Date(Number(sourceEpoch()) * 1000).toISOString() }
+  return `${JSON.stringify({ ...rest, metadata }, null, 2)}\n`
+}
+
+/** Makes all packages. @returns their files */
+export const makePackages = async (out: string): Promise<string[]> => {
+  await rm(out, { recursive: true, force: true })
+  await mkdir(out, { recursive: true })
+  const work = await mkdtemp(join(tmpdir(), 'deputy-packages-'))
+  try {
+    const files = [
+      await packDaemon(join(work, 'daemon'), out),
+      await packSdk(join(work, 'sdk'), out),
+      await buildWheel(join(work, 'python'), out),
+    ]
+    const bom = join(out, `deputy-${manifest.version}.cdx.json`)
+    await writeFile(bom, billOfMaterials())
+    return [...files, bom]
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+const sumsOf = async (files: readonly string[]): Promise<string> => {
+  const lines: string[] = []
+  for (const file of files)
+    lines.push(
+      `${createHash('sha256')
+        .update(await readFile(file))
+        .digest('hex')}  ${basename(file)}\n`,
+    )
+  return lines.join('')
+}
+
+if (import.meta.main) {
+  const out = process.argv[2] ?? join(ROOT, 'dist/packages')
+  const sums = await sumsOf(await makePackages(out))
+  await writeFile(join(out, 'SHA256SUMS'), sums)
+  process.stdout.write(sums)
+}
