@@ -195,7 +195,7 @@ const isTorn = (bytes: Buffer, offset: number): boolean => {
 }
 
 const readAll = (files: FileOperations, file: number, from: number, to: number): Buffer => {
-  const bytes = Buffer.alloc(to - from)
+  const bytes = Buffer.allocUnsafe(to - from)
   for (let at = 0; at < bytes.length;) {
     const read = files.read(file, bytes.subarray(at), from + at)
     if (read === 0) return bytes.subarray(0, at)
@@ -217,6 +217,19 @@ const endOfContent = (files: FileOperations, file: number, from: number, size: n
   return from
 }
 
+/** Gives a scan the whole lines of a piece. @returns the bytes of them, and whether they are followed by others */
+const takeLines = (bytes: Buffer, from: number, scan: Scan): { readonly taken: number; readonly goesOn: boolean } => {
+  const zero = bytes.indexOf(0)
+  let taken = 0
+  for (let end = bytes.indexOf(LINE_FEED, from); end !== -1; end = bytes.indexOf(LINE_FEED, taken)) {
+    if (zero !== -1 && zero < end) break
+    scan.add(bytes.subarray(taken, end))
+    if (scan.isSealed) return { taken, goesOn: false }
+    taken = end + 1
+  }
+  return { taken, goesOn: zero === -1 }
+}
+
 /** Gives a scan the whole lines of a file, up to the first that holds a zero byte or has no end. */
 const readLines = (files: FileOperations, file: number, size: number, scan: Scan): void => {
   let rest: Buffer = Buffer.alloc(0)
@@ -224,19 +237,12 @@ const readLines = (files: FileOperations, file: number, size: number, scan: Scan
     const chunk = readAll(files, file, at, Math.min(size, at + CHUNK))
     at += chunk.length
     if (chunk.length === 0) return
-    const known = rest.length
-    const bytes = known === 0 ? chunk : Buffer.concat([rest, chunk])
-    const zero = bytes.indexOf(0)
-    let start = 0
-    for (let end = bytes.indexOf(LINE_FEED, known); end !== -1; end = bytes.indexOf(LINE_FEED, start)) {
-      if (zero !== -1 && zero < end) return
-      scan.add(bytes.subarray(start, end))
-      if (scan.isSealed) return
-      scan.content(bytes.subarray(start, end + 1))
-      start = end + 1
-    }
-    if (zero !== -1) return
-    rest = bytes.subarray(start)
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
+    const { taken, goesOn } = takeLines(bytes, rest.length, scan)
+    // By large pieces: a call costs as much as a short line.
+    scan.content(bytes.subarray(0, taken))
+    if (!goesOn) return
+    rest = bytes.subarray(taken)
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Durable } from '../writer.ts'
 import { readLine } from '../../format/segment.ts'
-import { byteOf, IndexFile, placeOf, segmentOf, type Position, type Words } from './index-file.ts'
+import { byteOf, FREQUENT_EVENTS, IndexFile, placeOf, segmentOf, type Position, type Words } from './index-file.ts'
 import type { SegmentReader } from './segment-reader.ts'
 
 const CHUNK = 1_048_576
@@ -142,6 +142,7 @@ export class IndexFeed {
     const [event, outcome] = [word('event'), word('outcome')]
     if (event === null || outcome === null) return undefined
     const words: Words = {
+      isRare: !FREQUENT_EVENTS.has(String(parsed['event'])),
       event,
       outcome,
       tenant: word('tenant'),

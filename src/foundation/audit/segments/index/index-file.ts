@@ -1,9 +1,10 @@
 import { chmodSync, rmSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { AuditEvent } from '../../events.ts'
 import type { Columns } from '../../format/chain.ts'
 
 /** What the index looks like. One of another form is made anew. */
-const VERSION = 1
+const VERSION = 2
 
 /** Records are found by their ids in groups of this many, so that a batch of new ones touches few pages. */
 export const ID_GROUP = 65_536
@@ -16,11 +17,26 @@ create table segments (number integer primary key, header text not null);
 create table records (seq integer primary key, place integer not null, at integer not null, event integer not null,
   outcome integer not null, tenant integer, user integer, server integer, downstream integer);
 create table ids (grp integer not null, id integer not null, seq integer not null, primary key (grp, id, seq)) without rowid;
+create table rare (event integer not null, seq integer not null, primary key (event, seq)) without rowid;
 create table words (id integer primary key, word text not null unique);
 create table seen (grp integer not null, word integer not null, primary key (grp, word)) without rowid;
 create table groups (grp integer primary key, from_at integer not null, to_at integer not null);
 create table checkpoints (seq integer primary key, place integer not null);
 pragma user_version = ${VERSION};`
+
+/** Events of requests. Those of all others are few, and a start looks for some of them: they are found by name. */
+export const FREQUENT_EVENTS: ReadonlySet<string> = new Set<AuditEvent>([
+  'token.exchange',
+  'token.introspect',
+  'token.client_credentials',
+  'token.identity_assertion',
+  'token.agent',
+  'tool.call',
+  'proxy.connect',
+  'connection.open',
+  'lease.begin',
+  'lease.end',
+])
 
 /** Where a line is: the number of its segment and its first byte there, as one number. */
 export const placeOf = (segment: number, byte: number): number => segment * 2 ** 32 + byte
@@ -40,6 +56,8 @@ export const shortId = (id: string): number => {
 
 /** The words of a record's columns, interned. */
 export interface Words {
+  /** The event is none of those of requests. */
+  readonly isRare: boolean
   readonly event: number
   readonly outcome: number
   readonly tenant: number | null
@@ -170,6 +188,7 @@ export class IndexFile {
       shortId(id),
       seq,
     )
+    if (words.isRare) this.prepare('insert or ignore into rare (event, seq) values (?, ?)').run(event, seq)
     const grp = Math.floor(seq / WORD_GROUP)
     if (this.#group.grp !== grp) this.#beginGroup(grp, at)
     this.#group.from = Math.min(this.#group.from, at)

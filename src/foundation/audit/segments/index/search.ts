@@ -1,7 +1,7 @@
 import type { AuditFilter, AuditRow } from '#foundation/store'
 import { readLine } from '../../format/segment.ts'
 import { frontOf } from './feed.ts'
-import { byteOf, ID_GROUP, segmentOf, shortId, WORD_GROUP, type IndexFile } from './index-file.ts'
+import { byteOf, FREQUENT_EVENTS, ID_GROUP, segmentOf, shortId, WORD_GROUP, type IndexFile } from './index-file.ts'
 import type { SegmentReader } from './segment-reader.ts'
 
 const EQUAL = ['event', 'outcome', 'tenant', 'user', 'server'] as const
@@ -110,6 +110,15 @@ function* byNumber(index: IndexFile, filter: AuditFilter, plan: Plan, last: bool
   for (const group of last ? groups.reverse() : groups) yield* read(group)
 }
 
+/** The places of records of an event that is none of those of requests, in the order of their numbers. */
+const byEvent = (index: IndexFile, filter: AuditFilter, { sql, parameters }: Plan, last: boolean): Iterable<Found> =>
+  index
+    .prepare(
+      `select r.seq, r.place, r.at from rare join records r on r.seq = rare.seq
+        where rare.event = ? and rare.seq > ?${sql.replaceAll(' and ', ' and r.')} order by rare.seq${last ? ' desc' : ''}`,
+    )
+    .iterate(index.find(filter.event!)!, filter.afterSeq ?? 0, ...parameters) as unknown as Iterable<Found>
+
 const byTime =
   (last: boolean) =>
   (a: Found, b: Found): number =>
@@ -134,6 +143,11 @@ function* inTime(index: IndexFile, filter: AuditFilter, plan: Plan, last: boolea
 const placesOf = (index: IndexFile, filter: AuditFilter, plan: Plan, last: boolean): Iterable<Found> => {
   // Records of one chain are in the order of their numbers; those of all chains, in that of their times.
   const isInTime = filter.node === '*'
+  const isRare = filter.event !== undefined && !FREQUENT_EVENTS.has(filter.event)
+  if (filter.id === undefined && isRare) {
+    const found = byEvent(index, filter, plan, last)
+    return isInTime ? [...found].sort(byTime(last)) : found
+  }
   if (filter.id === undefined) return (isInTime ? inTime : byNumber)(index, filter, plan, last)
   const found = byId(index, filter.id, filter.afterSeq)
   if (isInTime) return found.sort(byTime(last))
