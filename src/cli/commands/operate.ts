@@ -34,6 +34,7 @@ const statusSchema = z.looseObject({
       name: z.string(),
       ok: z.boolean(),
       confirmed: z.number().nullable(),
+      answered: z.string().nullable(),
       lag: z.object({ records: z.number(), seconds: z.number() }),
     }),
   ),
@@ -75,8 +76,8 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
             ? []
             : [`  durability: ${status.durability.sentence}`]),
           ...status.audit_sinks.map(
-            ({ name, confirmed, lag }) =>
-              `  audit sink ${name}: has records up to ${confirmed ?? 'an unknown one'}${lag.records === 0 ? '' : `, ${lag.records} records and ${lag.seconds} s behind`}`,
+            ({ name, confirmed, lag, answered }) =>
+              `  audit sink ${name}: has records up to ${confirmed ?? 'an unknown one'}${lag.records === 0 ? '' : `, ${lag.records} records and ${lag.seconds} s behind`}${answered === null ? '' : `; its receiver said: ${answered}`}`,
           ),
           ...status.nodes.map(
             ({ id, about, leaseLeft, acknowledged }) =>

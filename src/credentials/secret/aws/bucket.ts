@@ -1,5 +1,6 @@
 import { GetObjectCommand, PutObjectCommand, S3Client, S3ServiceException } from '@aws-sdk/client-s3'
 import { createHash } from 'node:crypto'
+import { DeliveryError } from '#foundation/audit'
 import type { AwsAccount } from './credentials.ts'
 import { clientSettings } from './deadline.ts'
 import { sdkProblem } from './problem.ts'
@@ -23,6 +24,11 @@ const isTaken = (error: unknown): boolean =>
   error instanceof S3ServiceException && error.$metadata.httpStatusCode === 412
 
 const isMissing = (error: unknown): boolean => error instanceof S3ServiceException && error.name === 'NoSuchKey'
+
+const failure = (error: unknown): DeliveryError => {
+  const { problem, answered } = sdkProblem(error)
+  return new DeliveryError(problem, { answered })
+}
 
 /**
  * Objects of a bucket of S3, or of a service that is compatible, that are written once: with `If-None-Match`, the SHA-256 of the content, and
@@ -60,7 +66,7 @@ export const openBucket = (options: BucketOptions) => {
         return true
       } catch (error) {
         if (isTaken(error)) return false
-        throw new Error(sdkProblem(error), { cause: error })
+        throw failure(error)
       }
     },
     /** Undefined where there is no object of the name. @throws Error for one that is longer than `longest` bytes */
@@ -68,7 +74,7 @@ export const openBucket = (options: BucketOptions) => {
       const command = new GetObjectCommand({ Bucket, Key: `${prefix}${name}` })
       const found = await client.send(command, { abortSignal: signal }).catch((error: unknown) => {
         if (isMissing(error)) return undefined
-        throw new Error(sdkProblem(error), { cause: error })
+        throw failure(error)
       })
       if (found === undefined) return undefined
       if ((found.ContentLength ?? Infinity) > longest)

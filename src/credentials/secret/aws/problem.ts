@@ -1,5 +1,5 @@
 import { DeputyError, refuse } from '#errors'
-import { connectionProblem } from '#foundation/outbound'
+import { connectionProblem, struck } from '#foundation/outbound'
 import { CREDENTIALS_ERROR, NoCredentials } from './credentials.ts'
 
 interface ServiceException extends Error {
@@ -35,11 +35,14 @@ const problemOf = (error: unknown): string => {
     : (connectionProblem(error) ?? 'it could not be reached')
 }
 
-/** What an AWS SDK has thrown, as a sentence for admins. */
-export const sdkProblem = (error: unknown): string =>
+/** What an AWS SDK has thrown, as a sentence, and the words of AWS for admins. */
+export const sdkProblem = (error: unknown): { readonly problem: string; readonly answered?: string } =>
   isServiceException(error)
-    ? `${error.name} (${error.$metadata.httpStatusCode ?? 'no status'}): ${error.message.slice(0, MAX_WORDS)}`
-    : problemOf(error)
+    ? {
+        problem: `${struck(error.name)} (${error.$metadata.httpStatusCode ?? 'no status'})`,
+        answered: struck(error.message),
+      }
+    : { problem: problemOf(error) }
 
 /**
  * What an AWS SDK has thrown, as an error of the taxonomy. Callers get the name of the exception; the audit record and

@@ -39,22 +39,31 @@ export interface Delivery {
   close(): Promise<void>
 }
 
-/** Why a receiver did not confirm a batch. */
+/** Why a receiver did not confirm a batch. The message is Deputy's own: callers of a required sink get it. */
 export class DeliveryError extends Error {
   /** The receiver understood the request and refuses these records: they are refused again if they are sent again. */
   readonly refusesContent: boolean
   /** ms after which it may be asked again, where it says so. */
   readonly retryAfter: number | undefined
+  /** The receiver's words with secrets struck out, for admins and the log alone. */
+  readonly answered: string | undefined
 
-  constructor(
-    message: string,
-    { refusesContent = false, retryAfter }: { refusesContent?: boolean; retryAfter?: number | undefined } = {},
-  ) {
+  constructor(message: string, { refusesContent = false, retryAfter, answered }: DeliveryErrorOptions = {}) {
     super(message)
     this.refusesContent = refusesContent
     this.retryAfter = retryAfter
+    this.answered = answered === '' ? undefined : answered
   }
 }
+
+interface DeliveryErrorOptions {
+  readonly refusesContent?: boolean
+  readonly retryAfter?: number | undefined
+  readonly answered?: string | undefined
+}
+
+export const answeredIn = (error: unknown): string | undefined =>
+  error instanceof DeliveryError ? error.answered : undefined
 
 /** The first rows that fit into one request, at least one. */
 export const firstBatch = (rows: readonly AuditRow[], { records, bytes }: BatchLimits): readonly AuditRow[] => {
@@ -71,6 +80,7 @@ export interface Delivered {
   /** Those that the receiver refuses, and how many others it says it will not keep. */
   readonly refused: readonly AuditRow[]
   readonly rejected: number
+  /** For admins and the log alone. */
   readonly problem: string | undefined
 }
 
@@ -90,6 +100,7 @@ export const deliver = async (
   const refused: AuditRow[] = []
   let [accepted, rejected] = [0, 0]
   let problem: string | undefined
+  let refusal: DeliveryError | undefined
   const walk = async (part: readonly AuditRow[]): Promise<void> => {
     try {
       const outcome = await send(part, signal)
@@ -100,7 +111,7 @@ export const deliver = async (
       return
     } catch (error) {
       if (!(error instanceof DeliveryError && error.refusesContent)) throw error
-      problem ??= error.message
+      refusal ??= error
       if (part.length === 1) {
         refused.push(part[0]!)
         if (accepted === 0 && refused.length >= MAX_REFUSED) throw refusesAll(error)
@@ -116,10 +127,12 @@ export const deliver = async (
     await walk(batch)
     rest = rest.slice(batch.length)
   }
-  if (refused.length > 0 && accepted === 0) throw refusesAll(new Error(problem))
+  if (refusal !== undefined && accepted === 0) throw refusesAll(refusal)
   const last = rows.at(-1)
   if (last !== undefined) confirmed(last)
-  return { refused, rejected, problem }
+  const words = [refusal?.message, refusal?.answered, problem].filter((each) => each !== undefined)
+  return { refused, rejected, problem: words.length === 0 ? undefined : words.join(': ') }
 }
 
-const refusesAll = ({ message }: Error): DeliveryError => new DeliveryError(`it accepts no record: ${message}`)
+const refusesAll = ({ message, answered }: DeliveryError): DeliveryError =>
+  new DeliveryError(`it accepts no record: ${message}`, { answered })

@@ -4,7 +4,7 @@ import type { AuditRow, AuditStore } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import type { Head } from '../format/chain.ts'
 import { prevOf } from '../continuity.ts'
-import { deliver, DeliveryError, firstBatch, type Delivered, type Delivery } from './delivery.ts'
+import { answeredIn, deliver, DeliveryError, firstBatch, type Delivered, type Delivery } from './delivery.ts'
 import type { Pacing } from './pacing.ts'
 import type { SinkPosition } from './position.ts'
 import { problemOf } from './watched-sink.ts'
@@ -25,7 +25,10 @@ const ABORT_MS = 200
 export interface FollowerStatus {
   readonly name: string
   readonly ok: boolean
+  /** Deputy's own words. */
   readonly problem: string | null
+  /** What the receiver said, for admins alone. */
+  readonly answered: string | null
   /** The last record that it has confirmed; null as long as its position is not known. */
   readonly confirmed: number | null
   /** What it does not have yet. */
@@ -60,6 +63,7 @@ export class Follower {
   /** When the oldest record was made that the sink does not have. */
   #oldest: number | undefined
   #problem: string | null = null
+  #answered: string | null = null
   #refused = 0
   #pending: Promise<unknown> | undefined
   #wake: () => void = () => undefined
@@ -90,6 +94,7 @@ export class Follower {
       name: delivery.name,
       ok: problem === '',
       problem: problem === '' ? null : problem,
+      answered: this.#answered,
       confirmed: this.#written?.seq ?? null,
       lag,
       refused: this.#refused,
@@ -207,19 +212,22 @@ export class Follower {
     if (this.#problem !== null)
       this.#options.logger.info({ sink: this.#options.delivery.name }, 'an audit sink confirms records again')
     this.#problem = null
+    this.#answered = null
   }
 
   #failed(error: unknown): void {
     const { delivery, pacing, telemetry, logger } = this.#options
     const problem = problemOf(error)
+    const answered = answeredIn(error)
     pacing.failed(error instanceof DeliveryError ? error.retryAfter : undefined)
     telemetry.audit({ sink: delivery.name, outcome: 'failed', records: 0, seconds: 0 })
     if (this.#problem === null && !this.#ended.signal.aborted)
       logger.error(
-        { sink: delivery.name, problem },
+        { sink: delivery.name, problem, ...(answered === undefined ? {} : { answered }) },
         'an audit sink does not confirm records: they follow in order when it does',
       )
     this.#problem = problem
+    this.#answered = answered ?? null
   }
 
   /** Until `isOver`, which is asked when something was appended; at most for `ms`, and never beyond the end of the daemon. */

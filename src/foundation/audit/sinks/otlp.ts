@@ -2,7 +2,8 @@ import { z } from 'zod'
 import type { AuditRow } from '#foundation/store'
 import { ALL_CONFIRMED, DeliveryError, type Confirmation, type Delivery } from './delivery.ts'
 import type { Origin, ToDocument } from './document.ts'
-import { post, shown, unconfirmed, type HttpReceiver } from './post.ts'
+import { struck } from '#foundation/outbound'
+import { post, unconfirmed, type Answer, type HttpReceiver } from './post.ts'
 
 /** `AnyValue` of opentelemetry/proto/common/v1/common.proto, in the JSON of OTLP: 64-bit numbers are texts. */
 type AnyValue =
@@ -77,15 +78,15 @@ const answerSchema = z.looseObject({
 })
 
 /** @throws DeliveryError: not an answer of OTLP */
-const confirmationOf = (text: string, records: number): Confirmation => {
+const confirmationOf = ({ text, words }: Answer, records: number): Confirmation => {
   let answer: z.output<typeof answerSchema>
   try {
     answer = answerSchema.parse(JSON.parse(text))
   } catch {
-    throw new DeliveryError(`it answered with status 200, and not as a receiver of OTLP: ${shown(text)}`)
+    throw new DeliveryError('it answered with status 200, and not as a receiver of OTLP', { answered: words })
   }
   const { rejectedLogRecords: rejected = 0, errorMessage = '' } = answer.partialSuccess ?? {}
-  return rejected === 0 ? ALL_CONFIRMED : { rejected: Math.min(rejected, records), problem: shown(errorMessage) }
+  return rejected === 0 ? ALL_CONFIRMED : { rejected: Math.min(rejected, records), problem: struck(errorMessage) }
 }
 
 /** https://opentelemetry.io/docs/specs/otlp/#otlphttp-response: what may be sent again; any other failure is one of these records. */
@@ -132,7 +133,7 @@ export const createOtlpDelivery = (
         ],
       })
       const answer = await post(receiver, body, 'application/json', signal)
-      if (answer.status === 200) return confirmationOf(answer.text, rows.length)
+      if (answer.status === 200) return confirmationOf(answer, rows.length)
       throw RETRYABLE.has(answer.status) ? unconfirmed(answer) : unconfirmed({ ...answer, retryAfter: undefined })
     },
     close: () => Promise.resolve(),

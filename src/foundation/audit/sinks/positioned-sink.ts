@@ -2,7 +2,7 @@ import { within } from '#foundation/async'
 import type { AuditRow } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { Head } from '../format/chain.ts'
-import { deliver, DeliveryError, type Delivery } from './delivery.ts'
+import { answeredIn, deliver, DeliveryError, type Delivery } from './delivery.ts'
 import type { Pacing } from './pacing.ts'
 import type { SinkPosition } from './position.ts'
 import type { AuditSink } from './sink.ts'
@@ -34,13 +34,19 @@ export class PositionedSink implements AuditSink {
         position.confirm(row)
       })
       pacing.succeeded()
+      this.#problem = ''
       if (refused.length + rejected === 0) return
       logger.error(
         { sink: delivery.name, records: refused.map(({ seq }) => seq), rejected, problem },
         'the receiver of an audit sink refuses records for good; their callers were refused',
       )
     } catch (error) {
-      this.#problem = error instanceof Error ? error.message : String(error)
+      const problem = error instanceof Error ? error.message : String(error)
+      const answered = answeredIn(error)
+      // Callers get the problem; what the receiver said is for admins.
+      if (problem !== this.#problem && answered !== undefined)
+        logger.warn({ sink: delivery.name, problem, answered }, 'the receiver of an audit sink confirms no records')
+      this.#problem = problem
       pacing.failed(error instanceof DeliveryError ? error.retryAfter : undefined)
       throw error
     }

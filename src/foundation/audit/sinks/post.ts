@@ -1,14 +1,11 @@
 import type { Clock } from '#clock'
 import { DeputyError } from '#errors'
 import type { Secret } from '#foundation/crypto'
-import { connectionProblem, type Egress, readRetryAfter } from '#foundation/outbound'
+import { connectionProblem, type Egress, readRetryAfter, struck } from '#foundation/outbound'
 import { DeliveryError } from './delivery.ts'
 
 /** The longest answer of a receiver that is read (bytes). */
 const MAX_ANSWER_BYTES = 65_536
-
-/** What of an answer goes into a sentence. */
-const SHOWN = 200
 
 /** How a receiver is reached over HTTP. */
 export interface HttpReceiver {
@@ -27,14 +24,9 @@ export interface HttpReceiver {
 export interface Answer {
   readonly status: number
   readonly text: string
+  /** The text for admins and the log, without what could be a secret. */
+  readonly words: string
   readonly retryAfter: number | undefined
-}
-
-/** What an answer says, for a sentence in the log: one short line without control characters. */
-export const shown = (text: string): string => {
-  // oxlint-disable-next-line no-control-regex
-  const line = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim()
-  return line.length > SHOWN ? `${line.slice(0, SHOWN)}…` : line
 }
 
 /** Sends one batch. @throws DeliveryError where there is no answer */
@@ -62,15 +54,22 @@ export const post = async (
         ...(secret === undefined ? {} : { [authorization!.header]: secret.reveal() }),
       },
     })
+    const text = await response.text()
     return {
       status: response.status,
-      text: await response.text(),
+      text,
+      words: struck(
+        secret === undefined ? text : text.replaceAll(secret.reveal(), '').replaceAll(tokenOf(secret), '***'),
+      ),
       retryAfter: readRetryAfter(response.headers.get('retry-after'), clock.now()),
     }
   } catch (error) {
     throw new DeliveryError(problemIn(error))
   }
 }
+
+/** A receiver may repeat the token without the word before it. */
+const tokenOf = (secret: Secret): string => secret.reveal().split(' ').at(-1)!
 
 const problemIn = (error: unknown): string => {
   if (error instanceof DeputyError) return String(error.facts['problem'] ?? error.message)
@@ -83,10 +82,10 @@ const problemIn = (error: unknown): string => {
 const REFUSES_CONTENT = new Set([400, 413, 422])
 
 /** An answer that confirms nothing, by its status. */
-export const unconfirmed = ({ status, text, retryAfter }: Answer): DeliveryError =>
+export const unconfirmed = ({ status, words, retryAfter }: Answer): DeliveryError =>
   new DeliveryError(
     status >= 300 && status < 400
       ? `it answered with a redirect (${status}), which is not followed: write the address it leads to`
-      : `it answered with status ${status}${text === '' ? '' : `: ${shown(text)}`}`,
-    { refusesContent: REFUSES_CONTENT.has(status), retryAfter },
+      : `it answered with status ${status}`,
+    { refusesContent: REFUSES_CONTENT.has(status), retryAfter, answered: words },
   )

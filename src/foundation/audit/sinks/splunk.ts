@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { AuditRow } from '#foundation/store'
 import { ALL_CONFIRMED, DeliveryError, type Delivery } from './delivery.ts'
 import type { ToDocument } from './document.ts'
-import { post, shown, unconfirmed, type HttpReceiver } from './post.ts'
+import { post, unconfirmed, type HttpReceiver } from './post.ts'
 
 export interface SplunkOptions {
   readonly index: string | undefined
@@ -15,7 +15,7 @@ export interface SplunkOptions {
 const toEvent = (row: AuditRow, { index, sourcetype, node, document }: SplunkOptions): string =>
   JSON.stringify({ time: row.at / 1000, host: node, source: 'deputy', sourcetype, index, event: document(row) })
 
-const answerSchema = z.object({ code: z.int(), text: z.string().default('') })
+const answerSchema = z.object({ code: z.int() })
 
 const codeOf = (text: string): z.output<typeof answerSchema> | undefined => {
   try {
@@ -47,17 +47,18 @@ export const createSplunkDelivery = (
     const answer = await post(receiver, body, 'application/json', signal)
     const said = codeOf(answer.text)
     if (answer.status === 200 && said?.code === 0) return ALL_CONFIRMED
-    if (said === undefined) {
-      if (answer.status === 200)
-        throw new DeliveryError(
-          `it answered with status 200, and not as an HTTP Event Collector: ${shown(answer.text)}`,
-        )
-      const { message, retryAfter } = unconfirmed(answer)
-      throw new DeliveryError(message, { refusesContent: answer.status === 413, retryAfter })
-    }
-    throw new DeliveryError(`it answered with status ${answer.status} and code ${said.code}: ${shown(said.text)}`, {
-      refusesContent: REFUSES_CONTENT.has(said.code) || answer.status === 413,
-      retryAfter: answer.retryAfter,
+    const { status, words: answered, retryAfter } = answer
+    if (said === undefined)
+      throw new DeliveryError(
+        status === 200
+          ? 'it answered with status 200, and not as an HTTP Event Collector'
+          : unconfirmed(answer).message,
+        { refusesContent: status === 413, retryAfter, answered },
+      )
+    throw new DeliveryError(`it answered with status ${status} and code ${said.code}`, {
+      refusesContent: REFUSES_CONTENT.has(said.code) || status === 413,
+      retryAfter,
+      answered,
     })
   },
   close: () => Promise.resolve(),
