@@ -18,6 +18,7 @@ import { newKeyText } from '#foundation/crypto'
 import { createFile } from '#foundation/files'
 import { createContext, type CommandContext } from '../context.ts'
 import { packageVersion, shipped, shippedPolicies } from '../home.ts'
+import { keepYoungGenerationSmall } from '../young-generation.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { countOf } from '../words.ts'
 
@@ -175,6 +176,7 @@ const addServe = (program: Command, { terminal, home }: CommandContext): void =>
     .description('run the daemon until SIGTERM; SIGHUP reloads the configuration')
     .addHelpText('after', '\nExample:\n  deputy serve --home /etc/deputy')
     .action(async () => {
+      keepYoungGenerationSmall()
       let daemon: Daemon | undefined
       let wantsReload = false
       // From the beginning: a SIGHUP that comes while the daemon starts would end the process.
