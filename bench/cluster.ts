@@ -3,6 +3,7 @@
  * nodes well and with one cut off; a cached exchange of a node with a lease beside one of the embedded store; a credential
  * out of Redis beside a bare GET; two daemons beside one. Ratios in one run, except for what the goal says in milliseconds.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { createSharedBytes, redisKey } from '../src/foundation/redis/redis.ts'
 import { createSystemRandom, systemClock } from '../src/clock.ts'
@@ -15,6 +16,7 @@ import { aCompany, RESOURCES } from '../test/support/configuration.ts'
 import { startCluster, type Cluster } from '../test/support/cluster.ts'
 import { startDaemonProcess } from '../test/support/daemon.ts'
 import { exchangeForm, load } from './load.ts'
+import { loadOnThread } from './load-thread.ts'
 
 const LEASE = 2000
 const SKEW = 500
@@ -45,6 +47,37 @@ const measureRevocations = async (cluster: Cluster): Promise<void> => {
   cluster.nodes[2]!.toPostgres.heal()
   print(
     `revocation, one node cut off ${cutOff.map((time) => `${Math.round(time)} ms`).join(', then ')} (goal <= lease + drift bound = ${LEASE + SKEW} ms)`,
+  )
+}
+
+/** Seconds of load beside the revocations. */
+const LOAD_S = 6
+
+/** Revocations at one node while the others, and the store, do all that the processors can. */
+const measureUnderLoad = async (cluster: Cluster): Promise<void> => {
+  const subject = await cluster.issuer.sign({
+    aud: RESOURCES.notes,
+    org: 'acme',
+    exp: Math.floor(Date.now() / 1000) + 3600,
+  })
+  const loads = cluster.nodes.slice(1).map(({ daemon }) =>
+    loadOnThread({
+      to: { origin: 'http://localhost', socketPath: daemon.socketPath },
+      path: '/oauth2/token',
+      body: exchangeForm(subject, 'ledger', 'ledger:read'),
+      seconds: LOAD_S,
+    }),
+  )
+  let isOver = false
+  const ended = Promise.all(loads).finally(() => {
+    isOver = true
+  })
+  await sleep(LOAD_S * 100)
+  const times: number[] = []
+  while (!isOver) times.push(await revoke(cluster, `under-load-${times.length}`))
+  const sum = (await ended).reduce((total, { perSecond }) => total + perSecond, 0)
+  print(
+    `revocation, nodes saturated  p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms of ${times.length}, beside ${Math.round(sum)} exchanges/s`,
   )
 }
 
@@ -138,9 +171,10 @@ const measureShared = async (cluster: Cluster, folder: string): Promise<void> =>
   await bytes.close()
 }
 
-const cluster = await startCluster({ lease: `${LEASE}ms`, skew: `${SKEW}ms`, durable: true })
+const cluster = await startCluster({ lease: `${LEASE}ms`, skew: `${SKEW}ms`, durable: true, linesOnThreads: true })
 try {
   await measureRevocations(cluster)
+  await measureUnderLoad(cluster)
   await measureExchanges(cluster)
   await measureShared(cluster, `${cluster.nodes[0]!.daemon.home}/bench-keys`)
 } finally {

@@ -51,6 +51,7 @@ const between = (low: number, high: number): number => low + Math.random() * (hi
 
 export const runCampaign = async (options: CampaignOptions): Promise<CampaignReport> => {
   const cluster = await startCluster({
+    linesOnThreads: true,
     lease: `${options.lease}ms`,
     skew: `${options.skew}ms`,
     settings: { log: { level: 'info' } },

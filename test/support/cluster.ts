@@ -34,6 +34,7 @@ import {
 } from './daemon.ts'
 import { grantFiles, seedGrantsInto, type SeedOptions } from './grants.ts'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
+import { startTcpProxyOnThread } from './tcp-proxy-thread.ts'
 
 export const NODES = ['a', 'b', 'c'] as const
 
@@ -144,6 +145,8 @@ interface ClusterOptions {
   readonly settings?: object
   /** Postgres waits for the disk, as a benchmark needs it. */
   readonly durable?: boolean
+  /** The lines to Postgres and Redis are no part of this process, which makes load. */
+  readonly linesOnThreads?: boolean
   readonly files?: Files
   readonly notes?: object
 }
@@ -183,7 +186,8 @@ const startNodes = async <D extends Daemon | DaemonHere>(
   const nodes: ClusterNode<D>[] = []
   let issuerUrl: string | undefined
   for (const name of NODES) {
-    const [toPostgres, toRedis] = [await startTcpProxy(postgres.port), await startTcpProxy(redis.port)]
+    const start = given.linesOnThreads === true ? startTcpProxyOnThread : startTcpProxy
+    const [toPostgres, toRedis] = [await start(postgres.port), await start(redis.port)]
     const daemon = await prepare(
       {
         ...aCompany({
