@@ -31,7 +31,12 @@ describe.skipIf(moto === undefined)('the verifier of the audit log in Python', (
     issuer = await startTestIssuer()
     daemon = await startDaemonHere(
       aCompany({ issuer: issuer.url, notes: { downstreams: { ledger: { scopes: ['ledger:read'] } } } }),
-      { audit: { checkpoint_every: 3 } },
+      {
+        audit: {
+          checkpoint_every: 3,
+          sinks: [{ name: 'archive', kind: 'segments', required: false, folder: 'state/archive', seal_after: '1ms' }],
+        },
+      },
     )
     const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', exp: Math.floor(Date.now() / 1000) + 600 })
     const mint = (): Promise<unknown> =>
@@ -89,6 +94,24 @@ describe.skipIf(moto === undefined)('the verifier of the audit log in Python', (
       code: 1,
       stdout: expect.stringContaining('which is not known') as string,
     })
+  })
+
+  it('promise 3: says that an archive of sealed segments holds, and names what is missing there', async () => {
+    const archive = join(daemon.home, 'state/archive/local')
+    const segments = await Promise.all(
+      (await readdir(archive)).toSorted().map(async (name) => await readFile(join(archive, name), 'utf8')),
+    )
+    expect(segments.length).toBeGreaterThan(1)
+    const withEnds = (of: readonly string[]): string[] => [
+      lines[0]!,
+      ...of.flatMap((text) => text.trimEnd().split('\n')),
+      '{"end":{"chains":1}}',
+    ]
+    const whole = await verify(withEnds(segments))
+    expect(whole.stdout).toMatch(/^local: \d+ records, \d+ signed checkpoints[^]*The chains hold/)
+    expect(await verify(withEnds(segments.slice(1)))).toMatchObject({ code: 1 })
+    const altered = segments.with(0, segments[0]!.replace('"outcome":"', '"outcome":"un'))
+    expect(await verify(withEnds(altered))).toMatchObject({ code: 1 })
   })
 
   it('says that the example of the page holds', async () => {
