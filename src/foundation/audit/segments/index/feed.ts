@@ -30,6 +30,7 @@ export class IndexFeed {
   readonly #progress: () => void
   #index: IndexFile
   readonly #kept = new Map<string, Words>()
+  #last: { readonly seq: number; readonly hash: string } = { seq: 0, hash: '' }
 
   /** @param progress called from time to time while it reads */
   constructor(index: IndexFile, reader: SegmentReader, progress: () => void) {
@@ -40,16 +41,14 @@ export class IndexFeed {
 
   /** Whether the segments are those that the index was made of. */
   matches(): boolean {
-    const { segment, seq } = this.#index.position
+    const { segment, seq, hash } = this.#index.position
     if (segment === 0) return true
     const header = this.#reader.line(segment, 0)?.toString('utf8')
     if (header === undefined || header !== this.#index.headerOf(segment)) return false
+    if (seq === 0) return true
     const row = this.#index.prepare('select place from records where seq = ?').get(seq)
-    if (row === undefined)
-      return seq === 0 || this.#index.prepare('select count(*) as count from records').get()?.['count'] === 0
-    const place = Number(row['place'])
-    const line = this.#reader.line(segmentOf(place), byteOf(place))
-    return line?.toString('latin1', BODY, BODY + 32).startsWith(`{"seq":${seq},`) === true
+    const place = Number(row?.['place'] ?? 0)
+    return this.#reader.line(segmentOf(place), byteOf(place))?.toString('latin1', 9, 73) === hash
   }
 
   /** Takes in everything up to where the chain is durable. */
@@ -69,7 +68,8 @@ export class IndexFeed {
 
   /** Reads so many records as go into one transaction. */
   #readOn(last: number, end: number): Position {
-    let { segment, byte, seq } = this.#index.position
+    let { segment, byte } = this.#index.position
+    this.#last = this.#index.position
     if (segment === 0) segment = 1
     let count = 0
     while (count < AT_ONCE) {
@@ -84,7 +84,7 @@ export class IndexFeed {
       for (let start = 0; start < stop;) {
         const lineEnd = bytes.indexOf(LINE_FEED, start)
         const line = bytes.subarray(start, lineEnd)
-        seq = this.#add(line, segment, byte + start, seq)
+        this.#add(line, segment, byte + start)
         start = lineEnd + 1
         count += 1
       }
@@ -94,37 +94,37 @@ export class IndexFeed {
       segment += 1
       byte = 0
     }
-    return { segment, byte, seq }
+    return { segment, byte, seq: this.#last.seq, hash: this.#last.hash }
   }
 
   /** A line that is longer than what is read at once. @returns its length */
   #long(segment: number, byte: number): number {
     const line = this.#reader.line(segment, byte)
     if (line === undefined) throw new Error(`segment ${segment} ends in the middle of a line`)
-    this.#add(line, segment, byte, this.#index.position.seq)
+    this.#add(line, segment, byte)
     return line.length + 1
   }
 
-  #add(line: Buffer, segment: number, byte: number, seq: number): number {
+  #add(line: Buffer, segment: number, byte: number): void {
     if (line[2] !== H) {
       const read = readLine(line.toString('utf8'))
       if (read?.kind === 'header') this.#index.addSegment(segment, line.toString('utf8'))
       if (read?.kind === 'checkpoint') this.#index.addCheckpoint(read.checkpoint.seq, placeOf(segment, byte))
-      return seq
+      return
     }
     const parts = PARTS.exec(frontOf(line) ?? '')
     // What is no record any more is found by nothing; the proof of the chain tells of it.
-    if (parts === null) return seq
+    if (parts === null) return
     const [, number, id, at, rest] = parts
     const words = this.#wordsOf(rest!)
-    if (words === undefined) return seq
+    if (words === undefined) return
     this.#index.addRecord(
       Number(number),
       placeOf(segment, byte),
       { id: JSON.parse(id!) as string, at: Number(at) },
       words,
     )
-    return Number(number)
+    this.#last = { seq: Number(number), hash: line.toString('latin1', 9, 73) }
   }
 
   /** The same few combinations of words come again and again. */

@@ -4,7 +4,7 @@ import type { AuditEvent } from '../../events.ts'
 import type { Columns } from '../../format/chain.ts'
 
 /** What the index looks like. One of another form is made anew. */
-const VERSION = 2
+const VERSION = 3
 
 /** Records are found by their ids in groups of this many, so that a batch of new ones touches few pages. */
 export const ID_GROUP = 65_536
@@ -70,7 +70,9 @@ export interface Words {
 export interface Position {
   readonly segment: number
   readonly byte: number
+  /** The last record, and its hash; 0 and empty before the first. */
   readonly seq: number
+  readonly hash: string
 }
 
 /** Words and combinations of them that are kept in memory, at most. */
@@ -130,9 +132,9 @@ export class IndexFile {
 
   get position(): Position {
     const row = this.prepare("select value from meta where name = 'position'").get()
-    if (row === undefined) return { segment: 0, byte: 0, seq: 0 }
-    const [segment, byte, seq] = String(row['value']).split(' ').map(Number)
-    return { segment: segment!, byte: byte!, seq: seq! }
+    if (row === undefined) return { segment: 0, byte: 0, seq: 0, hash: '' }
+    const [segment, byte, seq, hash = ''] = String(row['value']).split(' ')
+    return { segment: Number(segment), byte: Number(byte), seq: Number(seq), hash }
   }
 
   headerOf(segment: number): string | undefined {
@@ -148,9 +150,11 @@ export class IndexFile {
   transaction(work: () => Position): void {
     this.#database.exec('begin')
     try {
-      const { segment, byte, seq } = work()
+      const { segment, byte, seq, hash } = work()
       this.#endGroup()
-      this.prepare("insert or replace into meta (name, value) values ('position', ?)").run(`${segment} ${byte} ${seq}`)
+      this.prepare("insert or replace into meta (name, value) values ('position', ?)").run(
+        `${segment} ${byte} ${seq} ${hash}`,
+      )
       this.#database.exec('commit')
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec('rollback')
