@@ -1,30 +1,23 @@
 import { type DeputyError, refuse } from '#errors'
-import type { AuditCheckpoint, AuditStore, StoreWrite } from '#foundation/store'
-import type { Appended, ChainEntry, ChainEvents, ChainWriter, Placed, Sign } from './chains/chain-writer.ts'
+import type { AuditStore, StoreWrite } from '#foundation/store'
+import type { Appended, ChainEntry, ChainEvents, ChainWriter, Placed } from './chains/chain-writer.ts'
+import { Checkpoints, type CheckpointOptions } from './chains/checkpoints.ts'
 import { TableChain, type Losses } from './chains/table-chain.ts'
 import { columnsOf, type ChainName, type Entry, type Head } from './format/chain.ts'
-import { checkpointBytes } from './format/checkpoint.ts'
 import { Feed } from './sinks/feed.ts'
 import { OwedRecords } from './owed.ts'
 import type { AuditLog, AuditRecord } from './record.ts'
 import type { AuditSink } from './sinks/sink.ts'
 import type { KnownHead } from './verify/walk.ts'
-import { problemOf, WatchedSink, type SinkStatus, type Watch } from './sinks/watched-sink.ts'
+import { problemOf, type SinkStatus, type Watch } from './sinks/watched-sink.ts'
 
-export interface AuditLogOptions extends Watch {
+export interface AuditLogOptions extends CheckpointOptions {
   readonly store: AuditStore
   readonly sinks: readonly AuditSink[]
   /** Names the installation, see `ChainName`. */
   readonly installation: string
-  /** A checkpoint is signed after so many records, */
-  readonly checkpointEvery: number
-  /** and so long after the first record that it covers (ms). */
-  readonly checkpointWithin: number
   /** The store has every record up to this one; called at the start as well. */
   readonly appended?: (head: Head) => void
-  readonly sign: Sign
-  /** Hears of each checkpoint that is durable. */
-  readonly signed?: (checkpoint: AuditCheckpoint) => void
   /** Where the chain is written; default: into the tables of the store. */
   readonly openChain?: (watch: Watch, events: ChainEvents, needsRows: boolean) => Promise<ChainWriter>
   /** Of a store that can lose what it has confirmed. */
@@ -67,7 +60,7 @@ const placedOf = ({ first, rows }: Appended, batch: readonly ChainEntry[]): read
 export class DurableAuditLog implements AuditLog {
   readonly #options: AuditLogOptions
   readonly #writer: ChainWriter
-  readonly #signer: WatchedSink
+  readonly #checkpoints: Checkpoints
   readonly #feeds: readonly Feed[]
   #waiting: Waiting[] = []
   #underWay: readonly Waiting[] = []
@@ -75,8 +68,6 @@ export class DurableAuditLog implements AuditLog {
   #committing: Promise<void> | undefined
   #comparing: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = []
   readonly #owed: OwedRecords
-  #due: NodeJS.Timeout | undefined
-  #isDue = false
   readonly #chain: ChainName
   #retry: NodeJS.Timeout | undefined
   #closed = false
@@ -86,7 +77,9 @@ export class DurableAuditLog implements AuditLog {
     this.#chain = { installation: options.installation, node: options.store.node }
     this.#writer = writer
     this.#owed = shared.owed
-    this.#signer = new WatchedSink('checkpoint', options)
+    this.#checkpoints = new Checkpoints(options, this.#chain, writer, () => {
+      this.#committing ??= this.#commitAll()
+    })
     this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, writer.head, options))
     shared.log = this
     options.appended?.(writer.head)
@@ -160,7 +153,7 @@ export class DurableAuditLog implements AuditLog {
   /** The store, every other sink, and the signer of checkpoints while it fails. */
   status(): SinkStatus[] {
     const sinks = [this.#writer.watched.status, ...this.#feeds.map(({ watched }) => watched.status)]
-    return this.#signer.status.ok ? sinks : [...sinks, this.#signer.status]
+    return this.#checkpoints.status.ok ? sinks : [...sinks, this.#checkpoints.status]
   }
 
   /**
@@ -187,8 +180,8 @@ export class DurableAuditLog implements AuditLog {
     await this.#committing
     if (!this.#owed.isEmpty) await this.#commitAll()
     clearTimeout(this.#retry)
-    if (this.#writer.unsigned > 0) await this.#checkpoint()
-    clearTimeout(this.#due)
+    if (this.#writer.unsigned > 0) await this.#checkpoints.take()
+    this.#checkpoints.close()
     clearTimeout(this.#guard)
     await Promise.allSettled(this.#feeds.map((feed) => feed.close()))
   }
@@ -238,8 +231,8 @@ export class DurableAuditLog implements AuditLog {
         await this.#commit(batch)
         for (const { resolve } of [...batch, ...comparing]) resolve()
         for (const entry of this.#owed.take(this.#options.clock.now())) this.#enqueue(entry)
-        if (this.#shouldSign()) await this.#checkpoint()
-        else this.#signLater()
+        if (!this.#checkpoints.isWanted) this.#checkpoints.wakeLater()
+        else if (!(await this.#checkpoints.take())) this.#retryLater()
       } catch (error) {
         for (const { reject } of [...batch, ...comparing]) reject(error)
         this.#retryLater()
@@ -247,11 +240,6 @@ export class DurableAuditLog implements AuditLog {
     } while (this.#waiting.length > 0 || this.#comparing.length > 0)
     this.#underWay = []
     this.#committing = undefined
-  }
-
-  #shouldSign(): boolean {
-    const { unsigned, isDue } = this.#writer
-    return unsigned >= this.#options.checkpointEvery || this.#isDue || isDue || !this.#signer.status.ok
   }
 
   /** An empty batch finds out whether the sinks are back, and gives them what they missed. */
@@ -293,8 +281,8 @@ export class DurableAuditLog implements AuditLog {
   async #tryStore(): Promise<void> {
     const { watched, unsigned } = this.#writer
     if (this.#writer.probe !== undefined) await this.#writer.probe()
-    else if (unsigned > 0 && !(await this.#checkpoint()))
-      throw watched.refusal(this.#signer.status.problem ?? 'it does not write')
+    else if (unsigned > 0 && !(await this.#checkpoints.take()))
+      throw watched.refusal(this.#checkpoints.status.problem ?? 'it does not write')
     watched.confirmed()
   }
 
@@ -306,44 +294,5 @@ export class DurableAuditLog implements AuditLog {
       this.#committing ??= this.#commitAll()
     }, this.#options.deadline)
     this.#retry.unref()
-  }
-
-  /** Records that no others follow are signed in time, too. */
-  #signLater(): void {
-    if (this.#writer.unsigned === 0 || this.#due !== undefined || this.#closed) return
-    this.#due = setTimeout(() => {
-      this.#due = undefined
-      this.#isDue = true
-      this.#committing ??= this.#commitAll()
-    }, this.#options.checkpointWithin)
-    this.#due.unref()
-  }
-
-  /** The records are durable already: a checkpoint that fails refuses none of them, shows in the status and is tried again. */
-  async #checkpoint(): Promise<boolean> {
-    try {
-      await this.#signer.ask(async () => {
-        if (this.#writer.unsigned > 0) await this.#sign()
-        if (this.#writer.isDue) await this.#writer.tend(this.#options.sign)
-      })
-      this.#isDue = false
-      clearTimeout(this.#due)
-      this.#due = undefined
-      this.#signer.confirmed()
-      return true
-    } catch {
-      // The signer's status has the reason, and the log has it too.
-      this.#retryLater()
-      return false
-    }
-  }
-
-  async #sign(): Promise<void> {
-    const { lastCheckpoint, head } = this.#writer
-    const unsigned = { number: lastCheckpoint + 1, seq: head.seq, hash: head.hash, at: this.#options.clock.now() }
-    const { kid, signature } = this.#options.sign(checkpointBytes(this.#chain, unsigned))
-    const checkpoint = { ...unsigned, kid, signature: signature.toString('base64url') }
-    await this.#writer.addCheckpoint(checkpoint)
-    this.#options.signed?.(checkpoint)
   }
 }

@@ -10,7 +10,7 @@ import { SegmentChain } from './segment-chain.ts'
 import { WriterConnection, type Started } from './writer-connection.ts'
 
 /** The index follows the segments at least so far behind (ms). */
-const FEED_MS = 1000
+const FEED_MS = 2000
 
 export interface SegmentOptions extends WriterThread {
   /** The tables of the database: what records allow is made there, and earlier records are taken out of them. */
