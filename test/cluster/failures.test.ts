@@ -151,7 +151,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
         .join('')
         .trim()
         .split('\n')
-        .map((line) => (JSON.parse(line) as { id: string }).id),
+        .map((line) => (JSON.parse(line) as { record?: { id: string } }).record?.id),
     )
     expect(acknowledged.filter((id) => !recorded.has(id))).toEqual([])
   })
@@ -182,7 +182,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     const recorded = new Set<unknown>()
     for (const { name } of cluster.nodes)
       for (const line of (await a!.daemon.deputy('audit', 'export', '--node', name)).out.trim().split('\n'))
-        recorded.add((JSON.parse(line) as { id: string }).id)
+        recorded.add((JSON.parse(line) as { record?: { id: string } }).record?.id)
     expect(acknowledged).toHaveLength(30)
     expect(acknowledged.filter((id) => !recorded.has(id))).toEqual([])
     expect((await a!.admin('/audit/verify')).body).toMatchObject({ ok: true, losses: [] })

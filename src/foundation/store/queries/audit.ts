@@ -59,7 +59,7 @@ const search = async (
     query = query.where('event', 'not in', [...filter.otherThan])
   if (filter.mentions !== undefined) {
     const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
-    query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
+    query = query.where(sql<boolean>`lower(body) like lower(${pattern}) escape '!'`)
   }
   if (filter.downstream !== undefined) query = query.where(namesDownstream(filter.downstream))
   if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
