@@ -217,6 +217,22 @@ export const settingsSchema = z.strictObject({
         })
         .prefault({})
         .describe('The files that the log is kept in, in the folder `audit` of the state folder.'),
+      retention: z
+        .strictObject({
+          age: durationSchema
+            .refine((ms) => ms >= 604_800_000, 'keep audit records for 7d at least')
+            .optional()
+            .describe('Records of a sealed file leave so long after it was sealed; at least 7d.'),
+          size: z
+            .int()
+            .min(1_048_576)
+            .optional()
+            .describe('The oldest records leave when the sealed files have more bytes than this.'),
+        })
+        .prefault({})
+        .describe(
+          'When audit records of the embedded store leave; default: never. Their footers stay, and no record leaves before every sink has it.',
+        ),
       files: z
         .array(z.strictObject({ path: z.string() }))
         .default([])

@@ -26,6 +26,7 @@ const maintain = async ({ clock }: DaemonContext, made: Made): Promise<void> => 
   })
   await leases.sweep()
   await reportLosses()
+  await made.auditRetention?.keep()
 }
 
 /** Starts the duties of every minute. Each duty runs by itself: providers that are slow to end grants delay no other duty. */

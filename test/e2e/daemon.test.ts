@@ -261,6 +261,15 @@ describe('a full disk', () => {
       (JSON.parse((await admin('/audit?limit=10000')).text) as { id: string; outcome: string }[]).map(({ id }) => id),
     )
     expect(issued.filter((id) => !recorded.has(id))).toEqual([])
+    // Records leave by an order, and the orders are refused that would take too much.
+    for (const sealed of [1, null, 2]) {
+      if (sealed === 2) expect((await exchange()).status).toBe(200)
+      expect(JSON.parse((await daemon.deputy('audit', 'seal', '--json')).out)).toEqual({ sealed })
+    }
+    expect((await daemon.deputy('audit', 'prune', '--older-than', '1d')).err).toContain('7d at least')
+    expect(JSON.parse((await daemon.deputy('audit', 'prune', '--older-than', '7d', '--json')).out)).toMatchObject({
+      segments: 0,
+    })
     expect((await daemon.deputy('audit', 'verify')).code).toBe(0)
   }
 })

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { durationSchema } from '#config'
 import { AUDIT_OUTCOMES, explain, type RecordView, recordViewSchema } from '#foundation/audit'
 import { didYouMean } from '#foundation/text'
-import type { AcknowledgeOrder } from '#listeners/admin-api'
+import type { AcknowledgeOrder, PruneOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { countArgument } from '../count-argument.ts'
 import { callDaemon, download } from '../socket-client.ts'
@@ -234,6 +234,59 @@ const addAcknowledge = (audit: Command, { terminal, socket }: CommandContext): v
     })
 }
 
+/** `audit seal`. */
+const addSeal = (audit: Command, { terminal, socket }: CommandContext): void => {
+  audit
+    .command('seal')
+    .description('seal the file that the audit log is written to, and begin the next one; embedded store only')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy audit seal')
+    .action(async ({ json }: { json?: boolean }) => {
+      const done = await callDaemon(
+        await socket(),
+        { path: '/audit/seal', json: {} },
+        z.looseObject({ sealed: z.number().nullable() }),
+      )
+      print(terminal, { json: json === true }, done, () =>
+        done.sealed === null ? 'The last file has no records yet.' : `Sealed: segment ${done.sealed}.`,
+      )
+    })
+}
+
+/** `audit prune`. */
+const addPrune = (audit: Command, { terminal, socket }: CommandContext): void => {
+  audit
+    .command('prune')
+    .description(
+      'remove the records of sealed files after their time, by audit.retention or --older-than; their footers stay, and the order is recorded',
+    )
+    .option('--older-than <time>', 'records that are older, such as 400d; at least 7d')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  deputy audit prune --older-than 400d\n\nTo see removed records again, stop the daemon, put the files of a copy back into the folder, remove index.db there, and start it.',
+    )
+    .action(async ({ json, olderThan }: { json?: boolean; olderThan?: string }) => {
+      const age = olderThan === undefined ? undefined : durationSchema.safeParse(olderThan)
+      if (age !== undefined && !age.success)
+        throw new CommandError(
+          exit.usage,
+          `--older-than ${olderThan} is no length of time.`,
+          'Write for example --older-than 400d',
+        )
+      const done = await callDaemon(
+        await socket(),
+        { path: '/audit/prune', json: (age === undefined ? {} : { older_than: age.data }) satisfies PruneOrder },
+        z.looseObject({ segments: z.number(), from: z.number().nullable(), to: z.number().nullable() }),
+      )
+      print(terminal, { json: json === true }, done, () =>
+        done.segments === 0
+          ? 'There is nothing to remove: no sealed file is old enough, or a sink does not have its records yet.'
+          : `Removed: records ${done.from} to ${done.to}, ${done.segments} files. The audit log has a record of it.`,
+      )
+    })
+}
+
 /** The records that match, one as a line: without the others they prove nothing. */
 const exportMatching = async (filter: Filter, context: CommandContext): Promise<void> => {
   const path = await context.socket()
@@ -295,10 +348,10 @@ const addExplain = (program: Command, { terminal, socket }: CommandContext): voi
     })
 }
 
-/** `audit query|tail|verify|acknowledge|export` and `explain`. */
+/** `audit query|tail|verify|acknowledge|seal|prune|export` and `explain`. */
 export const addAuditCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
   const audit = program.command('audit').description('query, follow, verify and export the audit log')
-  for (const add of [addQuery, addTail, addVerify, addAcknowledge, addExport]) add(audit, context)
+  for (const add of [addQuery, addTail, addVerify, addAcknowledge, addSeal, addPrune, addExport]) add(audit, context)
   addExplain(program, context)
 }

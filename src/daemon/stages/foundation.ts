@@ -16,7 +16,7 @@ import { rememberGrants, type Revocation, type Store } from '#foundation/store'
 import { RevocationIndex } from '#identity/validity'
 import type { DaemonContext } from '../context.ts'
 import { createAuditVerification, openHeads } from './audit-proof.ts'
-import { openSegments, recordRecovery } from './audit-segments.ts'
+import { createRetention, openSegments, recordRecovery } from './audit-segments.ts'
 import { createOwnKeys } from '../own-keys.ts'
 
 /** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
@@ -69,6 +69,7 @@ const openAudit = async (
     auditFollowers: followers,
     heads,
     verifyAudit: createAuditVerification(parts, { audit, heads, prove }),
+    auditRetention: createRetention(context, { segments, audit, followers, prove }),
   }
 }
 
@@ -239,7 +240,10 @@ export const openFoundation = async (context: DaemonContext) => {
   const { store, envelope, fingerprint } = keys
   const recordsLost = createHandover<[LostRecords]>()
   const revocationsReturned = createHandover<[readonly Revocation[]]>()
-  const { audit, auditFollowers, heads, verifyAudit } = await openAudit(context, { ...keys, recordsLost })
+  const { audit, auditFollowers, auditRetention, heads, verifyAudit } = await openAudit(context, {
+    ...keys,
+    recordsLost,
+  })
   await keys.alone(() => restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(), logger }))
   const revocationIndex = await readStanding(store)
   const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
@@ -259,6 +263,7 @@ export const openFoundation = async (context: DaemonContext) => {
     audit,
     auditHeads: heads,
     verifyAudit,
+    auditRetention,
     /** Sinks of the audit log for which no caller waits. */
     auditFollowers,
     revocationIndex,

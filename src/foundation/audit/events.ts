@@ -1,6 +1,7 @@
 /** The events of the audit log. A search for any other name would find nothing, and that would look like an answer. */
 export const AUDIT_EVENTS = [
   'audit.acknowledge',
+  'audit.prune',
   'audit.recovery',
   'audit.unconfirmed',
   'client.approve',

@@ -2,7 +2,7 @@ import { refuse } from '#errors'
 import { AUDIT_EVENTS, AUDIT_OUTCOMES } from '#foundation/audit'
 import type { AuditFilter, AuditRow } from '#foundation/store'
 import { didYouMean } from '#foundation/text'
-import { acknowledgeSchema, auditQuerySchema, exportQuerySchema } from './contract.ts'
+import { acknowledgeSchema, auditQuerySchema, exportQuerySchema, pruneSchema } from './contract.ts'
 import type { AdminContext } from './dependencies.ts'
 import { LinesAnswer, parse, present, type AdminEndpoints } from './endpoint.ts'
 
@@ -17,6 +17,13 @@ const assertListed = (kind: string, name: string | undefined, known: readonly st
   })
 }
 
+/** @throws DeputyError `config_invalid` where the audit log is in tables */
+const inFiles = <T>(retention: T | undefined): T => {
+  if (retention === undefined)
+    throw refuse('config_invalid', { problem: 'the audit log is in tables of Postgres, from which no records leave' })
+  return retention
+}
+
 const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
 
 /** The audit log: queries, and the proof of its chains. */
@@ -26,6 +33,7 @@ export const auditEndpoints = ({
   verifyAudit,
   exportAudit,
   auditHeads,
+  auditRetention,
 }: AdminContext): AdminEndpoints => ({
   'GET /audit': async ({ query }) => {
     const { limit, last, after, ...filter } = parse(auditQuerySchema, query)
@@ -44,6 +52,11 @@ export const auditEndpoints = ({
     if (node !== undefined && !(await store.audit.chains()).includes(node))
       throw refuse('name_unknown', { kind: 'node with an audit chain', name: node, hint: '' })
     return new LinesAnswer(exportAudit(node))
+  },
+  'POST /audit/seal': () => inFiles(auditRetention).seal(),
+  'POST /audit/prune': (request) => {
+    const { older_than: age } = parse(pruneSchema, request.body)
+    return inFiles(auditRetention).prune({ age, record: (detail) => request.record({ event: 'audit.prune', detail }) })
   },
   'POST /audit/acknowledge': async (request) => {
     const { reason } = parse(acknowledgeSchema, request.body)

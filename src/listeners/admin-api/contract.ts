@@ -91,6 +91,13 @@ export const auditQuerySchema = z.strictObject({
 /** `GET /audit/export`. */
 export const exportQuerySchema = z.strictObject({ node: idSchema.optional() })
 
+/** `POST /audit/prune`. */
+export const pruneSchema = z.strictObject({
+  /** Records that are older leave (ms); at least 7 days. Default: by `audit.retention`. */
+  older_than: z.int().min(604_800_000, 'keep audit records for 7d at least').optional(),
+})
+export type PruneOrder = z.input<typeof pruneSchema>
+
 /** `POST /audit/acknowledge`. */
 export const acknowledgeSchema = z.strictObject({ reason: z.string().min(1).max(500) })
 export type AcknowledgeOrder = z.input<typeof acknowledgeSchema>

@@ -33,6 +33,16 @@ export interface AdminDependencies {
   readonly verifyAudit: () => Promise<object>
   /** Of one node, or of all. */
   readonly exportAudit: (node?: string) => AsyncIterable<string | Uint8Array>
+  /** Undefined where the audit log is not in files. */
+  readonly auditRetention:
+    | {
+        seal(): Promise<object>
+        prune(order: {
+          readonly age?: number | undefined
+          readonly record: (detail: object) => Promise<void>
+        }): Promise<object>
+      }
+    | undefined
   readonly auditHeads: Pick<HeadKeeper, 'missing' | 'acknowledge'>
   readonly status: () => Promise<object>
   readonly reload: () => Promise<object>

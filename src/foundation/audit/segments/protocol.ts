@@ -1,6 +1,7 @@
 import type { AuditCheckpoint, SegmentFile } from '#foundation/store'
 import type { ChainName, Head } from '../format/chain.ts'
 import type { SegmentFooter } from '../format/segment.ts'
+import type { SealedSegment } from './folder.ts'
 import type { UnsignedFooter } from './open-segment.ts'
 import type { Batch, Durable, Placed, Recovery, SegmentRules } from './writer.ts'
 
@@ -22,6 +23,9 @@ export type WriterRequest = { readonly id: number } & (
   | { readonly kind: 'seal'; readonly footer: SegmentFooter }
   | { readonly kind: 'probe'; readonly now: number }
   | { readonly kind: 'files' }
+  | { readonly kind: 'sealed' }
+  /** What stays of segments whose records are about to be removed, and that they are. */
+  | { readonly kind: 'leave' | 'remove'; readonly numbers: readonly number[] }
   | { readonly kind: 'close' }
 )
 
@@ -40,7 +44,12 @@ export interface Failure {
 }
 
 export type WriterReply = { readonly id: number } & (
-  (ChainState & { readonly footer?: UnsignedFooter; readonly files?: readonly SegmentFile[] }) | Failure
+  | (ChainState & {
+      readonly footer?: UnsignedFooter
+      readonly files?: readonly SegmentFile[]
+      readonly sealed?: readonly SealedSegment[]
+    })
+  | Failure
 )
 
 /** The first message of the thread. */

@@ -9,6 +9,13 @@ import type { WriterConnection } from './writer-connection.ts'
 /** Characters of a batch that has more than one record; one takes three bytes at most. */
 const MAX_BATCH_TEXT = MAX_BATCH_BYTES / 4
 
+/** What others want to know of a chain, or want of it. */
+export interface LastOfChain {
+  checkpoint: AuditCheckpoint | undefined
+  /** The segment is to be sealed, however small it is. */
+  sealWanted: boolean
+}
+
 /** A chain in segment files. Its records are linked, hashed and written by the thread at the other end of the connection. */
 export class SegmentChain implements ChainWriter {
   /** A record is durable before what it allows is written to the database. */
@@ -18,13 +25,12 @@ export class SegmentChain implements ChainWriter {
   readonly #connection: WriterConnection
   readonly #events: ChainEvents
   readonly #needsRows: boolean
-  readonly #last: { checkpoint: AuditCheckpoint | undefined }
+  readonly #last: LastOfChain
 
-  /** @param last the last checkpoint, which others want to know as well */
   constructor(
     connection: WriterConnection,
     parts: { readonly watch: Watch; readonly events: ChainEvents; readonly needsRows: boolean },
-    last: { checkpoint: AuditCheckpoint | undefined },
+    last: LastOfChain,
   ) {
     this.#connection = connection
     this.#watch = parts.watch
@@ -47,7 +53,7 @@ export class SegmentChain implements ChainWriter {
     return this.#last.checkpoint?.number ?? 0
   }
   get isDue(): boolean {
-    return this.#connection.state.isDue
+    return this.#connection.state.isDue || this.#last.sealWanted
   }
 
   doubt(): void {
@@ -87,6 +93,7 @@ export class SegmentChain implements ChainWriter {
 
   async tend(sign: Sign): Promise<void> {
     const { footer } = await this.#connection.ask({ kind: 'footer', now: this.#watch.clock.now() })
+    this.#last.sealWanted = false
     if (footer === undefined) return
     const { kid, signature } = sign(footerBytes(footer))
     await this.#connection.ask({ kind: 'seal', footer: { ...footer, kid, signature: signature.toString('base64url') } })

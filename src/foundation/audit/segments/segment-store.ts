@@ -6,6 +6,7 @@ import type { Watch } from '../sinks/watched-sink.ts'
 import { adoptRecords, emptyTables } from './adopt.ts'
 import { IndexConnection } from './index/index-connection.ts'
 import type { WriterThread } from './protocol.ts'
+import { prune, type Pruned, type PruneOptions } from './retention.ts'
 import { SegmentChain } from './segment-chain.ts'
 import { WriterConnection, type Started } from './writer-connection.ts'
 
@@ -26,6 +27,10 @@ export interface SegmentAudit {
   readonly openChain: (watch: Watch, events: ChainEvents, needsRows: boolean) => Promise<ChainWriter>
   /** What the start has found that is not as it was written, each as a sentence. */
   readonly problems: readonly string[]
+  /** Has the segment sealed with the next commit of the log, however small it is. */
+  sealSoon(): void
+  /** Removes the records of segments whose time is over, see `prune`. */
+  prune(options: PruneOptions): Promise<Pruned>
   close(): Promise<void>
 }
 
@@ -114,7 +119,7 @@ export const openSegmentAudit = async (options: SegmentOptions): Promise<Segment
   for (const problem of problems)
     logger.error({ problem }, 'the audit log is not as it was written; run deputy audit verify')
   const index = new IndexConnection({ folder, node: chain.node })
-  const last = { checkpoint: started.checkpoint }
+  const last = { checkpoint: started.checkpoint, sealWanted: false }
   const stop = followSegments(connection, index)
   const store = storeOf(options, connection, index, last)
   const emptying = emptyTables({ tables, logger }, store).catch((error: unknown) => {
@@ -125,6 +130,10 @@ export const openSegmentAudit = async (options: SegmentOptions): Promise<Segment
     openChain: (watch, events, needsRows) =>
       Promise.resolve(new SegmentChain(connection, { watch, events, needsRows }, last)),
     problems,
+    sealSoon() {
+      last.sealWanted = true
+    },
+    prune: (how) => prune({ connection, index, node: chain.node }, how),
     async close() {
       stop()
       await emptying

@@ -68,6 +68,14 @@ const run = (writer: SegmentWriter, request: WriterRequest): Partial<Extract<Wri
       return {}
     case 'files':
       return { files: filesOf(writer) }
+    case 'sealed':
+      return { sealed: writer.sealed }
+    case 'leave':
+      writer.leaveFooters(request.numbers)
+      return {}
+    case 'remove':
+      writer.remove(request.numbers)
+      return {}
     default:
       writer.close()
       return {}

@@ -1,9 +1,9 @@
 import { dirname } from 'node:path'
 import type { AuditCheckpoint } from '#foundation/store'
 import { emptyChain, hashOf, linkText, type ChainName, type Head } from '../format/chain.ts'
-import { checkpointLine, headerOf, recordLine, type SegmentFooter } from '../format/segment.ts'
+import { checkpointLine, footerLine, headerOf, recordLine, type SegmentFooter } from '../format/segment.ts'
 import type { FileOperations } from './file-operations.ts'
-import { readFolder, segmentPath, UNFINISHED, type FoundChain, type SealedSegment } from './folder.ts'
+import { footerPath, readFolder, segmentPath, UNFINISHED, type FoundChain, type SealedSegment } from './folder.ts'
 import { OpenSegment, type UnsignedFooter } from './open-segment.ts'
 import type { Scanned } from './scan.ts'
 
@@ -168,6 +168,38 @@ export class SegmentWriter {
     this.#open = undefined
     this.#sealed.push({ number: footer.number, path, bytes: open.end, removed: false, footer })
     this.#ensureOpen(footer.sealed)
+  }
+
+  /** Writes the footers of sealed segments into files of their own, which stay when the records are removed. */
+  leaveFooters(numbers: readonly number[]): void {
+    const { files, folder, chain } = this.#options
+    for (const { footer } of this.#sealed.filter(({ number, removed }) => numbers.includes(number) && !removed)) {
+      if (footer === undefined) throw new Error('a segment without a footer cannot be removed')
+      const path = footerPath(folder, chain.node, footer.number)
+      const file = files.open(path + UNFINISHED, 'create')
+      try {
+        files.write(file, Buffer.from(footerLine(footer)), 0)
+        files.sync(file)
+      } finally {
+        files.close(file)
+      }
+      files.rename(path + UNFINISHED, path)
+    }
+    files.syncFolder(folder)
+  }
+
+  /** Removes the records of sealed segments whose footers stand by themselves. */
+  remove(numbers: readonly number[]): void {
+    const { files, folder, chain } = this.#options
+    this.#sealed = this.#sealed.map((segment) => {
+      const { number, path, removed } = segment
+      if (removed || !numbers.includes(number)) return segment
+      const left = files.stateAt(footerPath(folder, chain.node, number))
+      if (left === undefined) throw new Error(`segment ${number} has no footer of its own`)
+      files.remove(path)
+      return { ...segment, path: footerPath(folder, chain.node, number), bytes: left.size, removed: true }
+    })
+    files.syncFolder(folder)
   }
 
   /** Whether the disk takes writes, found out without a record. */

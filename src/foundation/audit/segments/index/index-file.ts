@@ -209,6 +209,19 @@ export class IndexFile {
     if (downstream !== null) this.#see(grp, downstream)
   }
 
+  /** Takes out records that were removed. Words stay: other records have them. */
+  forget(upTo: number): void {
+    this.transaction(() => {
+      for (const table of ['records', 'checkpoints'] as const)
+        this.prepare(`delete from ${table} where seq <= ?`).run(upTo)
+      this.prepare('delete from rare where seq <= ?').run(upTo)
+      this.prepare('delete from ids where grp < ?').run(Math.floor((upTo + 1) / ID_GROUP))
+      for (const table of ['seen', 'groups'] as const)
+        this.prepare(`delete from ${table} where grp < ?`).run(Math.floor((upTo + 1) / WORD_GROUP))
+      return this.position
+    })
+  }
+
   /** The number of a word, which is given one if it has none. */
   intern(word: string): number {
     const kept = this.#words.get(word)

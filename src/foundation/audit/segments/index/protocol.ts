@@ -20,6 +20,8 @@ export type IndexRequest = { readonly id: number } & (
       readonly page: { readonly afterSeq: number; readonly limit: number }
     }
   | { readonly kind: 'feed'; readonly durable: Durable }
+  /** Records up to this number were removed. */
+  | { readonly kind: 'forget'; readonly durable: Durable; readonly upTo: number }
   | { readonly kind: 'close' }
 )
 
