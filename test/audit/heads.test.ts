@@ -105,6 +105,15 @@ describe('heads that are kept outside of the store', () => {
     expect(await check(store, { heads: await again.known() })).toMatchObject({ ok: true, records: 30 })
   })
 
+  it('promise 3: a search that shows a record which is gone does not hide that at a start', async () => {
+    const { table, store, folder, honest } = await aKeptChain()
+    table.rows = honest.rows.slice(0, 20)
+    table.checkpoints = honest.checkpoints.slice(0, 2)
+    const query: AuditStore['query'] = ({ afterSeq = 0 }, { limit }) =>
+      Promise.resolve(honest.rows.slice(afterSeq, afterSeq + limit))
+    expect((await keeperOf(folder, { ...store, query })).missing).toMatchObject([{ seq: 25, number: 3 }])
+  })
+
   it('promise 3: finds a chain that begins anew in an emptied store', async () => {
     const { table, store, keeper } = await aKeptChain()
     Object.assign(table, { rows: [], checkpoints: [] })

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { emptyChain, hashOf, type Head } from '../../src/foundation/audit/format/chain.ts'
+import { EARLIER_GENESIS, emptyChain, hashOf, link, type Head } from '../../src/foundation/audit/format/chain.ts'
 import type { AuditCheckpoint, AuditRow } from '../../src/foundation/store/records/audit.ts'
 import { aLog, append, aStore, known, verifyRows } from '../support/audit.ts'
 
@@ -94,6 +94,14 @@ describe('verifying the chain', () => {
         },
       ),
     )
+  })
+  it('promise 3: finds a chain that anyone may have begun, where nothing signs it', async () => {
+    const entry = { record: { id: 'x', event: 'token.exchange', outcome: 'issued' } as const, detail: '{}', at: 1 }
+    const first = link({ seq: 0, hash: EARLIER_GENESIS }, entry)
+    const rows = [first, link(first, entry)]
+    expect((await verifyRows(rows, [])).problem?.why).toContain('no checkpoint signs any')
+    const head = { ...known.chain, seq: 2, hash: rows[1]!.hash, number: null, source: 'this daemon' }
+    expect((await verifyRows(rows, [], { heads: [head] })).ok).toBe(true)
   })
   it('holds for a chain that nobody touched, also an empty one', async () => {
     const { rows, checkpoints } = await aChain()

@@ -18,7 +18,11 @@ const anExample = async () => {
   const folder = await aFolder()
   const paths = [join(folder, '1.jsonl'), join(folder, '2.jsonl')]
   const texts = [lines.slice(0, second), lines.slice(second, second + 3)].map((part) => `${part.join('\n')}\n`)
-  const walk = async (contents: readonly string[], bytes?: readonly number[], onThread = false): Promise<Walked> => {
+  const walk = async (
+    contents: readonly (string | Buffer)[],
+    bytes?: readonly number[],
+    onThread = false,
+  ): Promise<Walked> => {
     await Promise.all(contents.map((content, at) => writeFile(paths[at]!, content)))
     const order = {
       chain: { installation, node: 'local' },
@@ -62,5 +66,14 @@ describe('walking along segment files on a thread', () => {
     const other = sealed.replace('"number":1,"seq":2', '"number":1,"seq":2 ')
     expect(createHash('sha256').update(other).digest('hex')).not.toBe(createHash('sha256').update(sealed).digest('hex'))
     expect((await walk([other, open])).problem).toBeDefined()
+    // A byte that is no UTF-8, in place of the character that it would be read as.
+    const text = /"record":(\{.*\})\}\n/.exec(open)![1]!.replace('"id":"', '"id":"\ufffd')
+    const lines = open.split('\n').slice(0, 1)
+    const record = `{"hash":"${createHash('sha256').update(text).digest('hex')}","record":${text}}`
+    const unsigned = Buffer.from(`${[...lines, record].join('\n')}\n`)
+    expect((await walk([sealed, unsigned])).problem).toBeUndefined()
+    const at = unsigned.indexOf('\ufffd')
+    const changed = Buffer.concat([unsigned.subarray(0, at), Buffer.from([0xff]), unsigned.subarray(at + 3)])
+    expect((await walk([sealed, changed])).problem?.why).toContain('altered')
   })
 })

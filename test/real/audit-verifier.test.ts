@@ -1,5 +1,6 @@
 /** The verifier in Python reads exports of a real daemon with nothing but the format, and finds what was changed in them. */
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -156,5 +157,62 @@ describe.skipIf(moto === undefined)('the verifier of the audit log in Python', (
       stdout: expect.stringContaining('was cut off') as string,
     })
     expect(await verify(lines.slice(0, -1))).toMatchObject({ code: 2 })
+  })
+
+  it('promise 3: believes nothing that who holds the store could have written without a key', async () => {
+    const [record, checkpoint, footer] = [at('{"hash"') + 1, at('{"checkpoint"', 'last'), at('{"footer"')]
+    const end = lines.length - 1
+    const first = JSON.parse(lines[0]!) as { export: { chains: string[] } }
+    const named = (...chains: string[]): string[] => [
+      JSON.stringify({ export: { ...first.export, chains } }),
+      ...lines.slice(1, -1),
+      JSON.stringify({ end: { chains: chains.length } }),
+    ]
+    const hashOf = (line: string): string => line.slice(9, 73)
+    const last = lines.findLastIndex((line) => line.startsWith('{"hash"'))
+    const seqOf = (line: string): number => Number(/"seq":(\d+)/.exec(line)![1])
+    const claim = (gone: object): string => {
+      const text = `{"seq":${seqOf(lines[last]!) + 1},"prev":"${hashOf(lines[last]!)}","event":"store.lost","detail":{"records":{"gone":${JSON.stringify(gone)}}}}`
+      return `{"hash":"${createHash('sha256').update(text).digest('hex')}","record":${text}}`
+    }
+    const gone = {
+      from: seqOf(lines[record]!),
+      to: seqOf(lines[record]!),
+      after: hashOf(lines[record - 1]!),
+      before: hashOf(lines[record]!),
+    }
+    const kept = JSON.parse(await readFile(heads[1]!, 'utf8')) as { heads: { hash: string }[] }
+    const both = join(folder, 'both.json')
+    const replaced = kept.heads.map((head) => ({ ...head, hash: hashOf(lines[record]!) }))
+    await writeFile(both, JSON.stringify({ heads: [...replaced, ...kept.heads], missing: kept.heads }))
+    const open = lines.slice(lines.findLastIndex((line) => line.startsWith('{"segment"')) + 1, end)
+    const plain = open.filter((line) => line.startsWith('{"hash"'))
+    const changed: readonly [string, string[], string[], RegExp][] = [
+      ['a gap of a chain that is not named', named().toSpliced(record, 1), [], /missing|stand/],
+      ['a chain without lines', named('local', 'other'), [], /other: its chain is not there/],
+      [
+        'a claim that is not signed',
+        lines.toSpliced(end, 0, claim(gone)).toSpliced(record, 1),
+        [],
+        /no signed record|stand/,
+      ],
+      ['a removed footer', footer === -1 ? [] : lines.toSpliced(footer, 1), [], /has no footer/],
+      [
+        'removed checkpoints',
+        lines.slice(0, -open.length - 1).concat(plain, lines.at(-1)!),
+        heads,
+        /checkpoints end with/,
+      ],
+      ['two heads of one record', lines, ['--heads', both], /another record/],
+    ]
+    for (const [what, content, options, why] of changed.filter((each) => each[1].length > 0)) {
+      const { code, stdout, stderr } = await verify(content, ...options)
+      expect({ what, code, found: why.test(stdout), stdout, stderr }).toMatchObject({ what, code: 1, found: true })
+    }
+    expect(checkpoint).toBeGreaterThan(0)
+    // The number of chains at the end is that of the beginning.
+    expect(await verify([...lines.slice(0, -1), '{"end":{"chains":2}}'])).toMatchObject({ code: 2 })
+    // What no checkpoint signs yet is said.
+    expect((await verify(lines.toSpliced(end, 0, claim(gone)))).stdout).toContain('no checkpoint signs records')
   })
 })

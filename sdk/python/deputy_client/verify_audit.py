@@ -74,8 +74,14 @@ class Chain:
 
     def __init__(self, installation: str, node: str, keys: Keys, heads: List[Dict[str, Any]]) -> None:
         self.installation, self.node, self.keys = installation, node, keys
-        self.heads = {head["seq"]: head for head in heads if head["node"] == node}
-        self.seq = self.checkpoints = self.segment = 0
+        # Two heads of one record may differ: then one of them is of a chain that was written anew.
+        self.heads = sorted((head for head in heads if head["node"] == node), key=lambda head: head["seq"])
+        for head in self.heads:
+            if head["installation"] != installation:
+                raise Broken(f"a known head of the node {node} is of another installation")
+        self.signed_up_to = max((head["number"] for head in self.heads), default=0)
+        self.seq = self.checkpoints = self.segment = self.signed = 0
+        self.open = self.earlier = False
         self.head = hashlib.sha256(lines("deputy audit genesis", 1, installation, node)).hexdigest()
         self.number: Optional[int] = None
         self.counted = True
@@ -83,12 +89,15 @@ class Chain:
         self.claims: Dict[Range, int] = {}
 
     def begin(self, header: Dict[str, Any]) -> None:
+        if self.open:
+            raise Broken(f"segment {self.segment} has no footer")
         if header["number"] != self.segment + 1:
             raise Broken(f"segment {self.segment + 1} is missing")
         begins = self.seq == 0 and header["after"] == EARLIER_GENESIS
         if header["first"] != self.seq + 1 or not (header["after"] == self.head or begins):
             raise Broken(f"segment {header['number']} does not follow what comes before it")
-        self.segment, self.head = header["number"], header["after"]
+        self.segment, self.head, self.open = header["number"], header["after"], True
+        self.earlier = self.earlier or begins
 
     def record(self, line: bytes) -> None:
         text = line[TEXT:-1]
@@ -102,7 +111,9 @@ class Chain:
             raise Broken(f"the text of record {self.seq + 1} does not have its hash: it was altered")
         self.seq, self.head = self.seq + 1, digest
         if b'"event":"store.lost"' in text or b'"event":"audit.prune"' in text:
-            self.claim(json.loads(text)["detail"])
+            told = json.loads(text)
+            if told["event"] in ("store.lost", "audit.prune"):
+                self.claim(told["detail"])
         self.compare()
 
     def claim(self, detail: Dict[str, Any]) -> None:
@@ -113,14 +124,14 @@ class Chain:
     def skip(self, gone: Range) -> None:
         """Goes on behind records that are not there; at the end a record has to say why."""
         self.gone.append(gone)
-        self.heads = {seq: head for seq, head in self.heads.items() if not gone[0] <= seq < gone[1]}
+        self.heads = [head for head in self.heads if head["seq"] >= gone[1]]
         self.seq, self.head, self.counted = gone[1], gone[3], False
         self.compare()
 
     def compare(self) -> None:
-        head = self.heads.pop(self.seq, None)
-        if head is not None and head["hash"] != self.head:
-            raise Broken(f"a known head has another record {self.seq}: the end was written anew")
+        while self.heads and self.heads[0]["seq"] <= self.seq:
+            if self.heads.pop(0)["hash"] != self.head:
+                raise Broken(f"a known head has another record {self.seq}: the end was written anew")
 
     def checkpoint(self, point: Dict[str, Any]) -> None:
         what = f"the checkpoint of record {point['seq']}"
@@ -135,7 +146,7 @@ class Chain:
             raise Broken(f"{what} does not stand behind the record that it signed")
         if self.counted and point["number"] != (self.number or 0) + 1 and (self.number or point["number"]):
             raise Broken(f"a checkpoint before that of record {point['seq']} is missing")
-        self.number, self.counted = point["number"], True
+        self.number, self.counted, self.signed = point["number"], True, self.seq
         self.checkpoints += 1
 
     def footer(self, foot: Dict[str, Any], before: int, digest: str) -> None:
@@ -150,13 +161,19 @@ class Chain:
             raise Broken(f"the footer of segment {foot['number']} was signed for other records")
         elif (foot["bytes"], foot["digest"]) != (before, digest):
             raise Broken(f"segment {foot['number']} is not what its footer signed")
+        self.open = False
 
     def finish(self) -> None:
         for gone in self.gone:
-            if gone not in self.claims:
-                raise Broken(f"records {gone[0]} to {gone[1]} are missing, and no record says why")
-        for seq in sorted(self.heads):
-            raise Broken(f"the chain ends at record {self.seq}, and a known head has record {seq}: the end was cut off")
+            # What no checkpoint covers could be written without a key.
+            if self.claims.get(gone, self.signed + 1) > self.signed:
+                raise Broken(f"records {gone[0]} to {gone[1]} are missing, and no signed record says why")
+        for head in self.heads:
+            raise Broken(f"the chain ends at record {self.seq}, and a known head has record {head['seq']}: the end was cut off")
+        if self.counted and (self.number or 0) < self.signed_up_to:
+            raise Broken(f"the checkpoints end with number {self.number or 0}, and a known head has number {self.signed_up_to}")
+        if self.earlier and self.checkpoints == 0:
+            raise Broken("no checkpoint signs any of its records, and its beginning is of no installation")
 
 
 def verify(source: BinaryIO, heads: List[Dict[str, Any]], trusted: Optional[List[str]]) -> List[Chain]:
@@ -182,7 +199,7 @@ def verify(source: BinaryIO, heads: List[Dict[str, Any]], trusted: Optional[List
                         raise Broken("a segment is of another installation")
                     node = content["node"]
                     chain = chains.setdefault(node, Chain(first["installation"], node, keys, heads))
-                    digest, before, sealed = hashlib.sha256(), 0, kind == "footer"
+                    digest, before, sealed = hashlib.sha256(), 0, False
                 if kind == "segment":
                     chain.begin(content)
                 elif kind == "checkpoint" and chain is not None:
@@ -191,7 +208,7 @@ def verify(source: BinaryIO, heads: List[Dict[str, Any]], trusted: Optional[List
                     chain.footer(content, before, digest.hexdigest())
                     sealed = True
                 elif kind == "end":
-                    ended = True
+                    ended = content["chains"] == len(first["chains"])
                 else:
                     raise Broken(f"a line of the kind {kind} stands where none may be")
         except Broken as problem:
@@ -200,8 +217,13 @@ def verify(source: BinaryIO, heads: List[Dict[str, Any]], trusted: Optional[List
         before += len(line)
     if not ended:
         raise ValueError("the export is cut off: its last line is missing")
-    for node in {*first["chains"], *(head["node"] for head in heads)}:
-        chains.setdefault(node, Chain(first["installation"], node, keys, heads)).finish()
+    for node in {*first["chains"], *(head["node"] for head in heads)} - set(chains):
+        raise Broken(f"node {node}: its chain is not there")
+    for one in chains.values():
+        try:
+            one.finish()
+        except Broken as problem:
+            raise Broken(f"node {one.node}: {problem}") from None
     return list(chains.values())
 
 
@@ -222,11 +244,13 @@ def main() -> int:
     except Broken as problem:
         print(f"BROKEN: {problem}")
         return 1
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         print(f"This is no export that can be verified: {problem}", file=sys.stderr)
         return 2
     for chain in chains:
         print(f"{chain.node}: {chain.seq} records, {chain.checkpoints} signed checkpoints, head {chain.head[:16]}")
+        if chain.seq > chain.signed:
+            print(f"  no checkpoint signs records {chain.signed + 1} to {chain.seq} yet: who holds the store could have written these")
         for gone in chain.gone:
             print(f"  records {gone[0]} to {gone[1]} are gone: record {chain.claims[gone]} says why; `deputy audit verify` checks its proof")
     kids = sorted({kid for chain in chains for kid in chain.keys.keys})

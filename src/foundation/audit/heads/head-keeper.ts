@@ -138,8 +138,12 @@ export class HeadKeeper {
   async #compare(head: SignedHead): Promise<void> {
     const { store, chain, logger } = this.#options
     const isOurs = head.installation === chain.installation
-    if (isOurs && head.node === chain.node && (await store.head())?.hash === head.hash) return
-    const [row] = isOurs ? await store.query({ node: head.node, afterSeq: head.seq - 1 }, { limit: 1 }) : []
+    const isOwn = isOurs && head.node === chain.node
+    // Checkpoints are numbered on: where the store ends before this one, its end was replaced, whatever a search finds there.
+    const isBehind = isOwn && ((await store.lastCheckpoint())?.number ?? 0) < head.number
+    if (isOwn && !isBehind && (await store.head())?.hash === head.hash) return
+    const [row] =
+      isOurs && !isBehind ? await store.query({ node: head.node, afterSeq: head.seq - 1 }, { limit: 1 }) : []
     if (row?.seq === head.seq && row.hash === head.hash) return
     // What was removed after its time is gone by right: only a walk can tell, by what stayed of it.
     if (row !== undefined && row.seq > head.seq) return

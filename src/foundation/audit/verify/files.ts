@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import type { SegmentFile } from '#foundation/store'
@@ -18,7 +19,8 @@ const walkFile = async (walk: ChainWalk, { path, bytes }: Place): Promise<boolea
     let before = 0
     let rest: Buffer = Buffer.alloc(0)
     const addLine = (line: Buffer): boolean => {
-      const read = readLine(line.toString('utf8'))
+      // Bytes that are no UTF-8 would be read as the character that stands for them, which a record may hold.
+      const read = isUtf8(line) ? readLine(line.toString('utf8')) : undefined
       if (read === undefined) return walk.fault(`a line of ${path} at byte ${before} cannot be read: it was altered`)
       // A footer by itself is what stays of a segment whose records were removed.
       const holds =

@@ -105,6 +105,8 @@ export class ChainWalk {
   readonly #heads: KnownHead[]
   /** The number of the last checkpoint that is known elsewhere. */
   readonly #signedUpTo: number
+  /** A record of it is known elsewhere. */
+  readonly #isKnown: boolean
   #head: Head
   #checkpoints = 0
   /** The number of the checkpoint before; undefined where it may be gone with the records that it signed. */
@@ -115,12 +117,15 @@ export class ChainWalk {
   readonly #removed: Range[] = []
   readonly #claims: Claim[] = []
   #segment: { readonly number: number; readonly open: boolean } | undefined
+  /** It begins as chains did before they were bound to an installation: anyone can begin one so. */
+  #isUnbound = false
   #problem: Problem | undefined
 
   constructor(known: KnownOfChain) {
     this.#known = known
     this.#head = emptyChain(known.chain)
     this.#heads = (known.heads ?? []).filter(({ node }) => node === known.chain.node).sort((a, b) => a.seq - b.seq)
+    this.#isKnown = this.#heads.some(({ seq }) => seq > 0)
     this.#signedUpTo = Math.max(0, ...this.#heads.map(({ number }) => number ?? 0))
   }
 
@@ -175,6 +180,8 @@ export class ChainWalk {
           this.#head.seq,
           `its checkpoints end with number ${this.#last ?? 0}, and number ${this.#signedUpTo} is known: the last checkpoints were removed`,
         )
+      if (this.#isUnbound && this.#checkpoints === 0 && !this.#isKnown)
+        throw new Found(1, 'no checkpoint signs any of its records, and it begins as a chain of any installation may')
     })
     return {
       node: this.#known.chain.node,
@@ -219,7 +226,10 @@ export class ChainWalk {
     if (place === null) throw new Found(seq + 1, 'its text is no record')
     const [number, prev] = [Number(place[1]), place[2]!]
     if (number === seq + 1) {
-      if (seq === 0 && prev === EARLIER_GENESIS) return
+      if (seq === 0 && prev === EARLIER_GENESIS) {
+        this.#isUnbound = true
+        return
+      }
       throw new Found(
         number,
         seq === 0
