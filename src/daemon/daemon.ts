@@ -10,6 +10,7 @@ import { asStartFailure } from '#foundation/files'
 import { watchConfiguration } from './configuration-watch.ts'
 import { createContext, warn, type DaemonContext, type DaemonOptions } from './context.ts'
 import { startMaintenance } from './maintenance.ts'
+import { createServiceManager } from './service-manager.ts'
 import { createCredentials } from './stages/credentials.ts'
 import { createFlows, type Made } from './stages/flows.ts'
 import { openFoundation } from './stages/foundation.ts'
@@ -93,14 +94,30 @@ const start = async (context: DaemonContext, stack: AsyncDisposableStack): Promi
   warn(logger, await socketFolderProblems(home, settings))
   await startWork(context, made, reload)
   logger.info({ socket: addresses.socket, connect: made.pagesUrl, version }, 'deputy is ready')
+  const manager = createServiceManager({
+    environment: context.environment,
+    pid: process.pid,
+    monotonicMicroseconds: () => process.hrtime.bigint() / 1000n,
+    logger,
+    atEnd: context.atEnd,
+  })
+  await manager.ready()
   const everything = stack.move()
   return {
     addresses,
-    reload,
+    async reload() {
+      await manager.reloading()
+      try {
+        return await reload()
+      } finally {
+        await manager.ready()
+      }
+    },
     replaced: made.replaced,
     async stop() {
       draining = true
       logger.info({}, 'deputy is stopping')
+      await manager.stopping()
       if (settings.limits.shutdown_delay > 0) await sleep(settings.limits.shutdown_delay)
       // A program that `deputy exec` has started keeps running, and begins a new session with the next daemon.
       made.execSessions.close()
