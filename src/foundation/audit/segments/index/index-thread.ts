@@ -65,7 +65,7 @@ const answer = (request: IndexRequest): Partial<IndexReply> => {
   }
   catchUp(request.durable)
   if (request.kind === 'forget') index.forget(request.upTo)
-  if (request.kind === 'query') return { rows: search(index, reader, request.filter, request.page) }
+  if (request.kind === 'query') return { rows: search(index, reader, request.filter, { ...request.page, progress }) }
   if (request.kind === 'checkpoints') return { checkpoints: checkpoints(request.page) }
   return {}
 }

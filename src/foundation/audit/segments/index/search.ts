@@ -63,15 +63,22 @@ const planOf = (index: IndexFile, filter: AuditFilter): Plan | undefined => {
   return { words, sql: conditions.map((condition) => ` and ${condition}`).join(''), parameters }
 }
 
-/** The places of records with an id, in the order of their numbers. */
+/** The places of records with an id, in the order of their numbers: one look into each group of ids. */
 const byId = (index: IndexFile, id: string, afterSeq = 0): Found[] => {
   const last = Number(index.prepare('select max(seq) as last from records').get()?.['last'] ?? 0)
-  const of = index.prepare(
-    'select r.seq, r.place, r.at from ids join records r on r.seq = ids.seq where grp = ? and ids.id = ? and ids.seq > ? order by ids.seq',
-  )
-  return Array.from({ length: Math.floor(last / ID_GROUP) + 1 }).flatMap(
-    (_, grp) => of.all(grp, shortId(id), afterSeq) as unknown as Found[],
-  )
+  return index
+    .prepare(
+      `with recursive groups_of_ids (grp) as (select ? union all select grp + 1 from groups_of_ids where grp < ?)
+        select r.seq, r.place, r.at from groups_of_ids as g
+          cross join ids on ids.grp = g.grp and ids.id = ? cross join records as r on r.seq = ids.seq
+        where ids.seq > ? order by ids.seq`,
+    )
+    .all(
+      Math.floor((afterSeq + 1) / ID_GROUP),
+      Math.floor(last / ID_GROUP),
+      shortId(id),
+      afterSeq,
+    ) as unknown as Found[]
 }
 
 interface Group {
@@ -80,16 +87,19 @@ interface Group {
   readonly to: number
 }
 
-/** The groups of records that may hold what is searched for. */
+/** The groups of records that may hold what is searched for, in their order. */
 const groupsOf = (index: IndexFile, filter: AuditFilter, words: Plan['words']): Group[] => {
-  const { afterSeq = 0, since = -Infinity, until = Infinity } = filter
-  const has = index.prepare('select 1 from seen where grp = ? and word = ?')
-  const groups = index
-    .prepare('select grp, from_at as "from", to_at as "to" from groups where grp >= ? order by grp')
-    .all(Math.floor((afterSeq + 1) / WORD_GROUP)) as unknown as Group[]
-  return groups
-    .filter(({ from, to }) => from <= until && to >= since)
-    .filter(({ grp }) => words.every((any) => any.some((word) => has.get(grp, word) !== undefined)))
+  const { afterSeq = 0, since = 0, until = Number.MAX_SAFE_INTEGER } = filter
+  const hold = words.map(
+    (any) =>
+      ` and exists (select 1 from seen where seen.grp = groups.grp and seen.word in (${any.map(() => '?').join(', ')}))`,
+  )
+  return index
+    .prepare(
+      `select grp, from_at as "from", to_at as "to" from groups
+        where grp >= ? and from_at <= ? and to_at >= ?${hold.join('')} order by grp`,
+    )
+    .all(Math.floor((afterSeq + 1) / WORD_GROUP), until, since, ...words.flat()) as unknown as Group[]
 }
 
 /** Reads the records of a group that match. */
@@ -177,20 +187,33 @@ const matches = (row: AuditRow, filter: AuditFilter, mentioned: string | undefin
   return mentioned === undefined || row.body.toLowerCase().includes(mentioned)
 }
 
+interface SearchPage {
+  readonly limit: number
+  readonly last?: boolean
+  /** Called from time to time: a search through everything takes a while. */
+  readonly progress: () => void
+}
+
+/** Records that are looked at between two signs of progress. */
+const LOOKED_AT = 500
+
 /** Searches a chain. Records of segments that were removed are not found. */
 export const search = (
   index: IndexFile,
   reader: SegmentReader,
   filter: AuditFilter,
-  { limit, last = false }: { readonly limit: number; readonly last?: boolean },
+  { limit, last = false, progress }: SearchPage,
 ): AuditRow[] => {
   const plan = planOf(index, filter)
   if (plan === undefined) return []
   const mentioned =
     filter.mentions === undefined ? undefined : JSON.stringify(filter.mentions).slice(1, -1).toLowerCase()
   const rows: AuditRow[] = []
+  let count = 0
   for (const { seq, place } of placesOf(index, filter, plan, last)) {
     if (rows.length >= limit) break
+    count += 1
+    if (count % LOOKED_AT === 0) progress()
     const line = reader.line(segmentOf(place), byteOf(place), last)
     const row = line === undefined ? undefined : rowOf(line)
     if (row?.seq === seq && matches(row, filter, mentioned)) rows.push(row)

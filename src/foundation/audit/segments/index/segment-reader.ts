@@ -3,7 +3,10 @@ import { segmentPath } from '../folder.ts'
 
 /** Files that are kept open at most. */
 const MAX_OPEN = 16
+/** Read at once where line after line is wanted, */
 const WINDOW = 65_536
+/** and where one here and one there is. */
+const LINE = 4096
 const LINE_FEED = 0x0a
 
 /** Reads lines of segments at known places. */
@@ -26,8 +29,9 @@ export class SegmentReader {
   line(segment: number, byte: number, backwards = false): Buffer | undefined {
     const kept = this.#lineInWindow(segment, byte)
     if (kept !== undefined) return kept
-    for (let length = WINDOW; ; length *= 4) {
-      const start = backwards ? Math.max(0, byte - WINDOW) : byte
+    const around = this.#isNear(segment, byte) ? WINDOW : LINE
+    for (let length = around; ; length *= 4) {
+      const start = backwards ? Math.max(0, byte - around) : byte
       const bytes = this.read(segment, start, length + byte - start)
       this.#window = { segment, start, bytes }
       const line = this.#lineInWindow(segment, byte)
@@ -58,6 +62,12 @@ export class SegmentReader {
     for (const file of this.#files.values()) closeSync(file)
     this.#files.clear()
     this.forget()
+  }
+
+  /** Whether a line is close to what was read last. */
+  #isNear(segment: number, byte: number): boolean {
+    const { start, bytes } = this.#window
+    return this.#window.segment === segment && byte > start - LINE && byte < start + bytes.length + LINE
   }
 
   #lineInWindow(segment: number, byte: number): Buffer | undefined {
