@@ -204,10 +204,15 @@ const readAll = (files: FileOperations, file: number, from: number, to: number):
   return bytes
 }
 
+interface Place {
+  readonly from: number
+  readonly size: number
+}
+
 /** The last byte that is not zero, and one. Room is read from the end. */
-const endOfContent = (files: FileOperations, file: number, from: number, size: number): number => {
+const endOfContent = (files: FileOperations, file: number, { from, size }: Place, piece = CHUNK): number => {
   for (let to = size; to > from;) {
-    const start = Math.max(from, to - CHUNK)
+    const start = Math.max(from, to - piece)
     const bytes = readAll(files, file, start, to)
     let last = bytes.length
     while (last > 0 && bytes[last - 1] === 0) last -= 1
@@ -256,7 +261,7 @@ export const scanSegment = (files: FileOperations, path: string): Scanned => {
     const { size } = files.stateOf(file)
     const scan = new Scan(path)
     readLines(files, file, size, scan)
-    const content = endOfContent(files, file, scan.end, size)
+    const content = endOfContent(files, file, { from: scan.end, size })
     if (content === scan.end) return scan.finish(size, undefined)
     if (content - scan.end <= MAX_BATCH_BYTES && !scan.isSealed) {
       if (isTorn(readAll(files, file, scan.end, content), scan.end)) return scan.finish(size, content)
@@ -281,7 +286,7 @@ export const readFooter = (
   try {
     const { size } = files.stateOf(file)
     // Room that was not cut off may follow it.
-    const content = endOfContent(files, file, 0, size)
+    const content = endOfContent(files, file, { from: 0, size }, TAIL)
     const lines = readAll(files, file, Math.max(0, content - TAIL), content)
       .toString('utf8')
       .split('\n')
