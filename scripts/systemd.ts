@@ -1,7 +1,8 @@
 /**
  * `npm run test:systemd`: the shipped unit in a systemd that is really booted, in a container of `systemd-nspawn`, set up by
  * the steps of docs/deploy.md. Needs root, the packages `systemd-container` and `debootstrap`, and Debian's archive the
- * first time; where that is missing it says so and ends with 0, or with 1 under `--require`.
+ * first time; where that is missing it says so and ends with 0, or with 1 under `--require`. With `--deb FILE` the Debian
+ * package of `npm run package -- --deb` is installed in place of the steps.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -75,6 +76,17 @@ useradd --system stranger
 systemctl enable deputy.service look.service
 `
 
+/** The same by the Debian package, which does the steps itself. */
+const SET_UP_PACKAGE = `set -eux
+dpkg -i /package.deb
+test "$(deputy --version)" = "$(dpkg-query -W -f '\${Version}' deputy)"
+test "$(dpkg -V deputy | wc -l)" = 0
+dpkg -i /package.deb
+useradd --system --groups deputy-clients notes
+useradd --system stranger
+systemctl enable deputy.service look.service
+`
+
 /** What is asked of the booted system, a line each: a name and what came of it. */
 const LOOK = `exec > ${RESULT} 2>&1
 as() { user=$1; shift; setpriv --reuid=$user --regid=$user --init-groups -- "$@"; }
@@ -120,7 +132,28 @@ const EXPECTED = [
   'stopped 0',
 ]
 
+/** The program as docs/deploy.md puts it there. @returns what `systemd-nspawn` shows to the container */
+const placeCheckout = (folder: string, container: string): string[] => {
+  const dist = join(folder, 'dist')
+  run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json', '--outDir', dist])
+  run(process.execPath, [join(ROOT, 'scripts/bundle.ts'), join(dist, 'cli')])
+  for (const path of ['usr/lib/deputy/node_modules', 'usr/lib/deputy/dist', 'checkout'])
+    run('mkdir', ['-p', join(container, path)])
+  return [
+    `--bind-ro=${ROOT}:/checkout`,
+    `--bind-ro=${dist}:/usr/lib/deputy/dist`,
+    `--bind-ro=${join(ROOT, 'node_modules')}:/usr/lib/deputy/node_modules`,
+  ]
+}
+
+const placePackage = (deb: string, container: string): string[] => {
+  writeFileSync(join(container, 'package.deb'), '')
+  return [`--bind-ro=${realpathSync(deb)}:/package.deb`]
+}
+
 const main = (): number => {
+  const asked = process.argv.indexOf('--deb')
+  const deb = asked === -1 ? undefined : process.argv[asked + 1]
   if (process.getuid?.() !== 0) skip('it needs root')
   for (const [program, name] of [
     ['systemd-nspawn', 'systemd-container'],
@@ -132,17 +165,7 @@ const main = (): number => {
   const container = join(folder, 'system')
   try {
     run('cp', ['-a', '--reflink=auto', system, container])
-    const dist = join(folder, 'dist')
-    run(process.execPath, [
-      join(ROOT, 'node_modules/typescript/bin/tsc'),
-      '-p',
-      'tsconfig.build.json',
-      '--outDir',
-      dist,
-    ])
-    run(process.execPath, [join(ROOT, 'scripts/bundle.ts'), join(dist, 'cli')])
-    for (const path of ['usr/lib/deputy/node_modules', 'usr/lib/deputy/dist', 'checkout'])
-      run('mkdir', ['-p', join(container, path)])
+    const places = deb === undefined ? placeCheckout(folder, container) : placePackage(deb, container)
     writeFileSync(join(container, 'usr/bin/node'), '')
     writeFileSync(join(container, 'usr/local/bin/look'), LOOK)
     writeFileSync(join(container, 'etc/systemd/system/look.service'), LOOK_UNIT)
@@ -153,11 +176,13 @@ const main = (): number => {
       '--directory',
       container,
       `--bind-ro=${realpathSync(process.execPath)}:/usr/bin/node`,
-      `--bind-ro=${ROOT}:/checkout`,
-      `--bind-ro=${dist}:/usr/lib/deputy/dist`,
-      `--bind-ro=${join(ROOT, 'node_modules')}:/usr/lib/deputy/node_modules`,
+      ...places,
     ]
-    run('systemd-nspawn', [...arguments_, '--pipe', '/bin/bash', '-c', SET_UP], BOOT_LIMIT)
+    run(
+      'systemd-nspawn',
+      [...arguments_, '--pipe', '/bin/bash', '-c', deb === undefined ? SET_UP : SET_UP_PACKAGE],
+      BOOT_LIMIT,
+    )
     const booted = spawnSync('systemd-nspawn', [...arguments_, '--boot'], { encoding: 'utf8', timeout: BOOT_LIMIT })
     const result = join(container, RESULT)
     if (!existsSync(result)) {

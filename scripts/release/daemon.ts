@@ -57,6 +57,9 @@ const dependencyOf = (path: string): [string, string] => {
   return [name, version]
 }
 
+/** What the package needs beside its bundle. */
+export const UNBUNDLED_PACKAGES: readonly string[] = UNBUNDLED.map((path) => dependencyOf(path)[0])
+
 /** Makes the package's folder. */
 export const makeDaemon = async (folder: string): Promise<void> => {
   await bundle(join(folder, 'dist/cli'))

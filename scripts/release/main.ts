@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { packDaemon } from './daemon.ts'
+import { buildDeb } from './deb.ts'
 import { manifest, ROOT, run, sourceEpoch } from './folders.ts'
 import { packSdk } from './sdk.ts'
 import { buildWheel } from './wheel.ts'
@@ -52,8 +53,18 @@ const sumsOf = async (files: readonly string[]): Promise<string> => {
 }
 
 if (import.meta.main) {
-  const out = process.argv[2] ?? join(ROOT, 'dist/packages')
-  const sums = await sumsOf(await makePackages(out))
+  const out = process.argv.slice(2).find((word) => !word.startsWith('--')) ?? join(ROOT, 'dist/packages')
+  const files = await makePackages(out)
+  // It has a whole Node in it, and takes the longest: only where it is asked for.
+  if (process.argv.includes('--deb')) {
+    const work = await mkdtemp(join(tmpdir(), 'deputy-deb-'))
+    try {
+      files.push(await buildDeb(work, out))
+    } finally {
+      await rm(work, { recursive: true, force: true })
+    }
+  }
+  const sums = await sumsOf(files)
   await writeFile(join(out, 'SHA256SUMS'), sums)
   process.stdout.write(sums)
 }
