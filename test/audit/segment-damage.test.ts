@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { appendFile, copyFile, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { aFolder, aRecord, append, check, told } from '../support/audit.ts'
 import { aSegmentAudit, aSegmentLog, openAudit } from '../support/segments.ts'
@@ -138,6 +139,28 @@ describe('segments that something else touched', () => {
     expect(await check(audit.store)).toMatchObject({ ok: true, records: 500 })
     const [first] = await audit.store.query({ node: '*' }, { limit: 1 })
     expect(first).toMatchObject({ seq: 500 })
+  })
+
+  it('promise 3: does not hold where the index hides an order of an admin', async () => {
+    const audit = await aSegmentAudit()
+    const log = await aSegmentLog(audit)
+    for (const event of ['revocation', 'user.disable'] as const) await log.append(aRecord(event, { event }))
+    await log.close()
+    expect(await check(audit.store)).toMatchObject({ ok: true, records: 2 })
+    await audit.close()
+    const index = join(audit.folder, 'audit/index.db')
+    const altered = new DatabaseSync(index)
+    altered.exec('delete from rare where seq = 1')
+    altered.close()
+    const again = await aSegmentAudit(audit.folder)
+    expect(await again.store.query({ event: 'revocation' }, { limit: 9 })).toEqual([])
+    expect(await check(again.store)).toMatchObject({
+      ok: false,
+      problem: { seq: 1, why: expect.stringContaining('the index was altered') as string },
+    })
+    await again.close()
+    for (const suffix of ['', '-wal', '-shm']) await rm(index + suffix, { force: true })
+    expect(await check((await aSegmentAudit(audit.folder)).store)).toMatchObject({ ok: true })
   })
 
   it.each([

@@ -4,6 +4,7 @@ import { walkFiles } from './files.ts'
 import { tableLines } from './tables.ts'
 import {
   ChainWalk,
+  ORDER_EVENTS,
   type KnownHead,
   type KnownOfChain,
   type Problem,
@@ -105,6 +106,32 @@ const walkSegments =
 const walkHere = (store: AuditStore): WalkChain =>
   store.segments === undefined ? walkTables(store) : walkSegments((of) => store.segments!(of))
 
+const PAGE = 1000
+
+/**
+ * Whether a search in segments finds every order. The index is no part of the chain, and who can write it could hide an order from a start,
+ * which puts back those that the database has lost.
+ */
+const hiddenOrder = async (store: AuditStore, { node, orders }: Walked): Promise<Problem | undefined> => {
+  if (store.segments === undefined || orders.length === 0) return undefined
+  const found = new Set<string>()
+  for (const event of ORDER_EVENTS)
+    for (let afterSeq = 0; ;) {
+      const page = await store.query({ node, event, afterSeq }, { limit: PAGE })
+      for (const { hash } of page) found.add(hash)
+      const last = page.at(-1)
+      if (last === undefined) break
+      afterSeq = last.seq
+    }
+  const hidden = orders.find(({ hash }) => !found.has(hash))
+  return hidden === undefined
+    ? undefined
+    : {
+        seq: hidden.seq,
+        why: 'searches do not find it, which is an order of an admin: the index was altered; stop the daemon, remove index.db beside the segments, and start it again',
+      }
+}
+
 /**
  * Verifies the chain of every node that has one, or had one as a known head says: the own first. Of one that does not hold,
  * the first problem is told.
@@ -132,8 +159,9 @@ export const verifyChains = async (
     total.records += walked.records
     total.checkpoints += walked.checkpoints
     if (node === store.node) head = walked.head
-    if (judged.problem !== undefined) {
-      const { seq, why } = judged.problem
+    const problem = judged.problem ?? (await hiddenOrder(store, walked))
+    if (problem !== undefined) {
+      const { seq, why } = problem
       return { ok: false, nodes, ...total, head, losses, removed, problem: { seq, why: `of the node ${node}: ${why}` } }
     }
   }

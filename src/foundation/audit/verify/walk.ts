@@ -48,6 +48,8 @@ export interface Walked {
   /** Ranges whose records were removed, by the footers that stayed. */
   readonly removed: readonly Range[]
   readonly claims: readonly Claim[]
+  /** Its records of orders, which searches must find. */
+  readonly orders: readonly Head[]
   readonly problem?: Problem
 }
 
@@ -62,6 +64,10 @@ const PLACE = /^\{"seq":(\d{1,16}),"prev":"([\da-f]{64})",/
 const EVENT = '"event":"'
 /** The events of records that say that others are gone. */
 const CLAIMS = ['store.lost"', 'audit.prune"'] as const
+
+/** A start puts these in force again where the database has lost them: it searches for them. */
+export const ORDER_EVENTS = ['revocation', 'user.disable', 'user.enable', 'tenant.freeze', 'tenant.thaw'] as const
+const ORDERS = ORDER_EVENTS.map((event) => `${event}"`)
 
 const claimSchema = z.object({
   at: z.number(),
@@ -116,6 +122,7 @@ export class ChainWalk {
   readonly #gaps: Gap[] = []
   readonly #removed: Range[] = []
   readonly #claims: Claim[] = []
+  readonly #orders: Head[] = []
   #segment: { readonly number: number; readonly open: boolean } | undefined
   /** It begins as chains did before they were bound to an installation: anyone can begin one so. */
   #isUnbound = false
@@ -191,6 +198,7 @@ export class ChainWalk {
       gaps: this.#gaps,
       removed: this.#removed,
       claims: this.#claims,
+      orders: this.#orders,
       ...(this.#problem === undefined ? {} : { problem: this.#problem }),
     }
   }
@@ -216,6 +224,7 @@ export class ChainWalk {
     this.#head = { seq: next, hash }
     const at = body.indexOf(EVENT) + EVENT.length
     if (CLAIMS.some((event) => body.startsWith(event, at))) this.#claim(body)
+    if (ORDERS.some((event) => body.startsWith(event, at))) this.#orders.push(this.#head)
     while (this.#heads[0] !== undefined && this.#heads[0].seq <= next) this.#compare(this.#heads.shift()!)
   }
 
