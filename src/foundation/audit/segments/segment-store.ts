@@ -10,8 +10,9 @@ import { prune, type Pruned, type PruneOptions } from './retention.ts'
 import { SegmentChain } from './segment-chain.ts'
 import { WriterConnection, type Started } from './writer-connection.ts'
 
-/** The index follows the segments at least so far behind (ms). */
+/** How often is looked (ms) whether the index is far behind the segments, and how far (bytes) is: 50,000 records, half a second. */
 const FEED_MS = 2000
+const FEED_BYTES = 64 * 1_048_576
 
 export interface SegmentOptions extends WriterThread {
   /** The tables of the database: what records allow is made there, and earlier records are taken out of them. */
@@ -34,16 +35,15 @@ export interface SegmentAudit {
   close(): Promise<void>
 }
 
-/** Where an index is behind the segments, it follows by itself, so that a search finds it near. */
+/** Where an index is far behind the segments, it follows by itself, so that a search finds it near. */
 const followSegments = (connection: WriterConnection, index: IndexConnection): (() => void) => {
-  let fed = ''
+  let fed = connection.state.durable
   let busy = false
   const timer = setInterval(() => {
     const { durable } = connection.state
-    const now = `${durable.number} ${durable.bytes}`
-    if (busy || now === fed) return
+    if (busy || (durable.number === fed.number && durable.bytes - fed.bytes < FEED_BYTES)) return
     busy = true
-    fed = now
+    fed = durable
     index
       .ask({ kind: 'feed', durable })
       .catch(() => undefined)
@@ -83,6 +83,7 @@ const storeOf = (
     const { head } = connection.state
     return Promise.resolve(head.seq === 0 ? undefined : head)
   },
+  lastAt: () => connection.lastAt,
   chains: () => Promise.resolve(connection.state.head.seq === 0 ? [] : [node]),
   async query(filter, page) {
     const { node: of } = filter

@@ -4,6 +4,12 @@ import type { ChainState, WriterReply, WriterRequest, WriterStart, WriterThread 
 
 type Distribute<T> = T extends unknown ? Omit<T, 'id'> : never
 type Answered = Extract<WriterReply, { head: unknown }>
+interface Waiting {
+  /** The time of the last record that was sent (ms since the epoch). */
+  readonly at: number | undefined
+  resolve(reply: Answered): void
+  reject(error: Error): void
+}
 export type Started = Extract<WriterStart, { recovery: unknown }>
 
 /** ms in which the thread must be ready: the last segment is read first, and a slow disk takes seconds for that. */
@@ -23,13 +29,19 @@ const fixOf = (path: string | undefined, byte: number | undefined): string =>
       ? `Put the file back as it was. To begin a new log instead, keep the folder elsewhere; deputy audit verify will say that records are missing.`
       : `Put back a good copy of the file. To go on without what follows byte ${byte}, keep a copy of the file, run: truncate -s ${byte} ${path}; deputy audit verify says what is missing.`
 
+const lastTime = (request: Distribute<WriterRequest>): number | undefined => {
+  if (request.kind === 'append') return request.to
+  return request.kind === 'place' ? request.records.at(-1)?.at : undefined
+}
+
 /** The way to the thread that writes a chain. Deadlines are the caller's: a thread that hangs answers late. */
 export class WriterConnection {
   readonly #worker: Worker
-  readonly #waiting = new Map<number, { resolve(reply: Answered): void; reject(error: Error): void }>()
+  readonly #waiting = new Map<number, Waiting>()
   #next = 1
   #ended: string | undefined
   #state: ChainState
+  #lastAt: number | undefined
 
   private constructor(worker: Worker, state: ChainState) {
     this.#worker = worker
@@ -71,12 +83,17 @@ export class WriterConnection {
     return this.#state
   }
 
+  /** The time of the last record (ms since the epoch); undefined where this process has written none. */
+  get lastAt(): number | undefined {
+    return this.#lastAt
+  }
+
   /** @throws DeputyError `store_unavailable`, or `conflict` where the chain ends otherwise */
   ask(request: Distribute<WriterRequest>): Promise<Answered> {
     if (this.#ended !== undefined) return Promise.reject(refuse('store_unavailable', { problem: this.#ended }))
     const id = this.#next++
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject })
+      this.#waiting.set(id, { at: lastTime(request), resolve, reject })
       this.#worker.postMessage({ ...request, id })
     })
   }
@@ -105,6 +122,7 @@ export class WriterConnection {
       return
     }
     this.#state = reply
+    this.#lastAt = waiting.at ?? this.#lastAt
     waiting.resolve(reply)
   }
 

@@ -9,19 +9,28 @@ const threadFile = new URL(import.meta.url.endsWith('.ts') ? './index-thread.ts'
 
 /** ms without any sign of the thread, after which what was asked is refused. An index that is made anew takes its time. */
 const SILENCE_MS = 10_000
+/** The thread takes about 25 MB: it ends when for so long (ms) there was no question, and the next one begins another. */
+const REST_MS = 30_000
 
-/** The way to the thread of the index, which begins with the first question. */
+/** The way to the thread of the index, which is there for as long as there are questions. */
 export class IndexConnection {
   readonly #thread: IndexThread
+  readonly #restAfter: number
   #worker: Worker | undefined
   readonly #waiting = new Map<number, { resolve(reply: IndexReply): void; reject(error: Error): void }>()
   #next = 1
   #timer: NodeJS.Timeout | undefined
   #heardAt = 0
+  #askedAt = 0
+  #resting: NodeJS.Timeout | undefined
+  /** The end of a thread that has been told to: two would write the same file. */
+  #ending: Promise<void> | undefined
   #closed = false
 
-  constructor(thread: IndexThread) {
+  /** @param rest ms without a question, after which the thread ends */
+  constructor(thread: IndexThread, rest = REST_MS) {
     this.#thread = thread
+    this.#restAfter = rest
   }
 
   get isOpen(): boolean {
@@ -35,14 +44,22 @@ export class IndexConnection {
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject })
       this.#heardAt = performance.now()
+      if (request.kind !== 'feed') this.#askedAt = this.#heardAt
+      clearTimeout(this.#resting)
       this.#timer ??= setInterval(() => {
         this.#checkSilence()
       }, 1000)
-      this.#open().postMessage({ ...request, id })
+      const send = (): void => {
+        if (this.#waiting.has(id)) this.#open().postMessage({ ...request, id })
+      }
+      if (this.#ending === undefined) send()
+      else void this.#ending.then(send)
     })
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#resting)
+    await this.#ending
     const worker = this.#worker
     if (this.#closed) return
     if (worker === undefined) {
@@ -64,8 +81,9 @@ export class IndexConnection {
       this.#settle(reply)
     })
     const ended = (problem: string): void => {
-      // The next question begins another one.
-      if (this.#worker === worker) this.#worker = undefined
+      // What waits may be asked of another one by now.
+      if (this.#worker !== worker) return
+      this.#worker = undefined
       this.#rejectAll(problem)
     }
     worker.on('error', (error) => {
@@ -81,9 +99,35 @@ export class IndexConnection {
     const waiting = this.#waiting.get(reply.id)
     if (waiting === undefined) return
     this.#waiting.delete(reply.id)
-    if (this.#waiting.size === 0) this.#stopTimer()
+    if (this.#waiting.size === 0) {
+      this.#stopTimer()
+      this.#rest()
+    }
     if (reply.problem === undefined) waiting.resolve(reply)
     else waiting.reject(refuse('store_unavailable', { problem: reply.problem }))
+  }
+
+  /** Ends the thread when the last question is long enough ago. */
+  #rest(): void {
+    clearTimeout(this.#resting)
+    this.#resting = setTimeout(
+      () => {
+        const worker = this.#worker
+        if (worker === undefined || this.#closed || this.#waiting.size > 0) return
+        this.#worker = undefined
+        const { promise, resolve } = Promise.withResolvers<void>()
+        // A thread that hangs is ended from here.
+        const hanging = setTimeout(() => void worker.terminate(), SILENCE_MS).unref()
+        worker.once('exit', () => {
+          clearTimeout(hanging)
+          this.#ending = undefined
+          resolve()
+        })
+        this.#ending = promise
+        worker.postMessage({ kind: 'close', id: 0 } satisfies IndexRequest)
+      },
+      Math.max(0, this.#askedAt + this.#restAfter - performance.now()),
+    ).unref()
   }
 
   #checkSilence(): void {
