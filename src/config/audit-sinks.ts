@@ -17,7 +17,9 @@ export const isThisMachine = (host: string): boolean =>
   host === 'localhost' || (ipaddr.isValid(host) && ipaddr.process(host).range() === 'loopback')
 
 const common = {
-  name: idSchema.describe('Name of the sink, under which its position is kept. Under another name it begins anew.'),
+  name: idSchema.describe(
+    'Name of the sink, under which its position is kept. Under another name it begins anew; a file or an archive of segments then also needs another path.',
+  ),
   required: z
     .boolean()
     .describe(

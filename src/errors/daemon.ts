@@ -64,8 +64,8 @@ export const daemonErrors = {
   ),
   audit_unavailable: kind(
     { status: 503, oauth: 'temporarily_unavailable', category: 'audit', retryable: true },
-    'The audit sink {sink} did not confirm the record ({problem}), so nothing was issued.',
-    'Repair the sink; `deputy status` shows its state.',
+    'The audit sink {sink} did not confirm the record ({problem}), so no credential was issued.',
+    'Repair the sink; the log and `deputy status` show its state. After an admin command, check what it changed: the change can be in force.',
   ),
   store_unavailable: kind(
     { status: 503, oauth: 'temporarily_unavailable', category: 'store', retryable: true },

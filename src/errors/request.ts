@@ -54,7 +54,7 @@ export const requestErrors = {
   ),
   user_unknown: kind(
     { status: 404, oauth: 'invalid_request', category: 'request', retryable: false },
-    "No user '{user}' of {tenant} is known: there is no grant, consent, lease, session or audit record of that name.{hint} Nothing was changed.",
+    "No user '{user}' of {tenant} is known: there is no grant, consent, lease, session or recorded request of that name.{hint} Nothing was changed.",
     'Correct the name, or add --force to act on a user whom Deputy has never seen.',
   ),
   user_ambiguous: kind(

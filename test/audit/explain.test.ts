@@ -165,12 +165,26 @@ describe('explaining a request', () => {
     ['user.disable', 'done', { by: 'uid 0' }, 'ada of acme was disabled by uid 0.'],
     ['user.enable', 'done', { by: 'uid 0' }, 'ada of acme was enabled by uid 0.'],
     ['daemon.start', 'done', { version: '1.0.0', pid: 9 }, 'Deputy 1.0.0 started as process 9.'],
+    ['tenant.freeze', 'done', { by: 'uid 0', reason: 'theft' }, 'acme was frozen by uid 0 (theft).'],
+    ['tenant.thaw', 'done', { by: 'uid 0' }, 'acme was thawed by uid 0.'],
+    [
+      'audit.acknowledge',
+      'done',
+      { by: 'uid 0', reason: 'a restore', missing: [{ node: 'local', seq: 10 }] },
+      'Missing signed records were acknowledged by uid 0 (a restore): record 10 of the node local.',
+    ],
+    [
+      'order.restored',
+      'done',
+      { what: 'user ada of acme is disabled', problem: 'the store had lost it' },
+      'An order was restored at the start of the daemon: user ada of acme is disabled (the store had lost it).',
+    ],
     ['daemon.stop', 'done', { pid: 9 }, 'Deputy stopped (process 9).'],
     [
       'audit.unconfirmed',
       'failed',
       { record: 5, recorded: 'token.exchange', problem: 'no answer within 2000 ms' },
-      'Record 5 (token.exchange) was not confirmed in time, so the caller was refused, whatever that record says: no answer within 2000 ms.',
+      'Record 5 (token.exchange) was not confirmed in time, so the caller got an error and no credential, whatever that record says; a change by an admin can be in force: no answer within 2000 ms.',
     ],
     ['something.new', 'done', { by: 'uid 0' }, 'something.new: done by uid 0.'],
   ] as const)('has a sentence for %s that is %s', (event, outcome, detail, sentence) => {

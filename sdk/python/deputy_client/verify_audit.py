@@ -230,8 +230,8 @@ def verify(source: BinaryIO, heads: List[Dict[str, Any]], trusted: Optional[List
 def main() -> int:
     parser = argparse.ArgumentParser(description="Verify an export of Deputy's audit log.")
     parser.add_argument("export", nargs="?", help="file of `deputy audit export`; default: standard input")
-    parser.add_argument("--heads", action="append", default=[], help="a file of keys/audit-heads, kept outside of the store")
-    parser.add_argument("--key", action="append", help="trust this key id and no other that is not named")
+    parser.add_argument("--heads", action="append", default=[], help="a file of keys/audit-heads, kept outside of the store; may be repeated")
+    parser.add_argument("--key", action="append", help="trust only this key id; repeat it for every key that signed checkpoints of the export")
     options = parser.parse_args()
     heads: List[Dict[str, Any]] = []
     for path in options.heads:

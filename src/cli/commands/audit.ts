@@ -193,7 +193,7 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
       print(terminal, options, result, () =>
         result.ok
           ? [
-              `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`,
+              `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoint${result.checkpoints === 1 ? '' : 's'}, head ${result.head.slice(0, 16)}.`,
               ...result.losses.map(
                 ({ node, from, to, at, record }) =>
                   `The store lost records ${from} to ${to} of the node ${node}, noticed at ${shownTime(at)} (recorded by ${node} in record ${record}). This is not tampering; see deputy store losses.`,
@@ -203,7 +203,11 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
                   `Records ${from} to ${to} of the node ${node} were removed after their time at ${shownTime(at)} (recorded in record ${record}).`,
               ),
             ].join('\n')
-          : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`,
+          : [
+              `The chain is broken at record ${result.problem?.seq}${result.problem?.why.startsWith('of the node ') === true ? '' : ':'} ${result.problem?.why}.`,
+              'Next: Keep a copy of the store, and compare it with the records at the receivers of your sinks.',
+              'If an older copy of the store was put back, put the newer one back, or run: deputy audit acknowledge --reason TEXT',
+            ].join('\n'),
       )
       if (!result.ok) throw new CommandError(exit.unverified, '')
     })
@@ -213,7 +217,9 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
 const addAcknowledge = (audit: Command, { terminal, socket }: CommandContext): void => {
   audit
     .command('acknowledge')
-    .description('acknowledge that signed records are missing in the store, after you know why; the order is recorded')
+    .description(
+      'acknowledge that signed records are missing in the store, once the cause is known; the audit log records the reason',
+    )
     .requiredOption('--reason <text>', 'why they are missing, for the audit log')
     .option('--json', 'print JSON')
     .addHelpText(
@@ -228,8 +234,8 @@ const addAcknowledge = (audit: Command, { terminal, socket }: CommandContext): v
       )
       print(terminal, { json: json === true }, done, () =>
         done.acknowledged === 0
-          ? 'No signed record is known to be missing: deputy audit verify'
-          : `Acknowledged: ${done.acknowledged}. The audit log has a record of it.`,
+          ? 'Nothing to acknowledge: no signed record is known to be missing. Run deputy audit verify to check the chains.'
+          : `Acknowledged: ${done.acknowledged} missing signed record${done.acknowledged === 1 ? '' : 's'}. The audit log has a record of it. Next: deputy audit verify`,
       )
     })
 }
@@ -312,7 +318,7 @@ const addExport = (audit: Command, context: CommandContext): void => {
   const write = terminal.write ?? ((chunk) => Promise.resolve(terminal.out(Buffer.from(chunk).toString('utf8'))))
   withFilter(audit.command('export'))
     .description(
-      'write everything by which the chains can be verified elsewhere as JSON lines to standard output: records, checkpoints, public keys; with a filter, the records of one node that match and nothing else',
+      'write everything by which the chains can be verified elsewhere as JSON lines to standard output: records, checkpoints, public keys; with a filter, only the matching records of one node, which cannot be verified elsewhere',
     )
     .addHelpText(
       'after',
@@ -342,7 +348,7 @@ const addExplain = (program: Command, { terminal, socket }: CommandContext): voi
         throw new CommandError(
           exit.failed,
           `Nothing is recorded under ${id}.`,
-          'Requests that are refused before the caller is identified (a foreign Host, a malformed body) are only in the log.',
+          'Check that the id is complete, and search the log of the daemon for it: a request that is refused before the caller is identified (a foreign Host, a malformed body) is only there.',
         )
       print(terminal, options, { id, records, story: explain(records) }, () => explain(records).join('\n'))
     })

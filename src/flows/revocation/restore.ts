@@ -124,7 +124,7 @@ const putBack = async (deps: RestoreDependencies, what: string, add: () => Promi
   await add()
   deps.logger.error(
     { what },
-    'an order of an admin was missing in the store and was put back: the store was tampered with',
+    'an order of the audit log was missing in the store and was restored: the store was altered, or an older copy of the store or of the audit log was put back',
   )
   await deps.audit.append({
     id: deps.correlationId,

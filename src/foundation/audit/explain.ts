@@ -82,6 +82,8 @@ const detailSchema = z.looseObject({
   keys: part(z.string()),
   version: part(z.union([z.string(), z.number()])),
   problem: part(z.string()),
+  what: part(z.string()),
+  missing: part(z.array(z.looseObject({ node: z.string(), seq: z.number() }))),
   recorded: part(z.string()),
   token_id: part(z.string()),
   active: part(z.boolean()),
@@ -253,9 +255,19 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   'daemon.start': (_, { version, pid }) => [
     `Deputy${when(version, (number) => ` ${number}`)} started${when(pid, (id) => ` as process ${id}`)}.`,
   ],
+  'tenant.freeze': ({ tenant }, { by, reason }) => [
+    `${tenant} was frozen${when(by, (who) => ` by ${who}`)}${when(reason, (text) => ` (${text})`)}.`,
+  ],
+  'tenant.thaw': ({ tenant }, { by }) => [`${tenant} was thawed${when(by, (who) => ` by ${who}`)}.`],
+  'audit.acknowledge': (_, { by, reason, missing = [] }) => [
+    `Missing signed records were acknowledged${when(by, (who) => ` by ${who}`)}${when(reason, (text) => ` (${text})`)}: ${missing.map(({ node, seq }) => `record ${seq} of the node ${node}`).join(', ')}.`,
+  ],
+  'order.restored': (_, { what, problem }) => [
+    `An order was restored at the start of the daemon${when(what, (order) => `: ${order}`)}${when(problem, (cause) => ` (${cause})`)}.`,
+  ],
   'daemon.stop': (_, { pid }) => [`Deputy stopped${when(pid, (id) => ` (process ${id})`)}.`],
   'audit.unconfirmed': (_, { record, recorded, problem }) => [
-    `Record ${record} (${recorded}) was not confirmed in time, so the caller was refused, whatever that record says: ${problem}.`,
+    `Record ${record} (${recorded}) was not confirmed in time, so the caller got an error and no credential, whatever that record says; a change by an admin can be in force: ${problem}.`,
   ],
 }
 

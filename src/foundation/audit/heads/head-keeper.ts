@@ -103,18 +103,18 @@ export class HeadKeeper {
     return found
   }
 
-  /** Heads that the store had no more. */
+  /** Heads that are missing in the store. */
   get missing(): readonly SignedHead[] {
     return this.#file.missing
   }
 
-  /** Why heads are not kept, or which of them the store has no more; undefined while all is well. */
+  /** Why heads are not kept, or which of them is missing in the store; undefined while all is well. */
   get problem(): string | undefined {
     if (this.#problem !== undefined) return `the heads of the chains are not kept: ${this.#problem}`
     const [first] = this.#file.missing
     return first === undefined
       ? undefined
-      : `the store has no more ${nameOf(first)}, which was signed: run deputy audit verify`
+      : `${nameOf(first)} was signed and is missing in the store: run deputy audit verify`
   }
 
   async close(): Promise<void> {
@@ -153,7 +153,7 @@ export class HeadKeeper {
     }
     logger.error(
       { head: nameOf(head), file: this.#path },
-      'the store has no more an audit record that was signed: records were removed, or another copy of the store was put back; run deputy audit verify',
+      'a signed audit record is missing in the store: records were removed, or an older copy of the store was put back; run deputy audit verify',
     )
   }
 

@@ -139,6 +139,6 @@ const assertContinues = async (store: AuditStore, position: Head): Promise<Head>
   }
   if (await isInChain(store, position)) return position
   throw new Error(
-    `the last record that it confirmed, ${position.seq}, is not in the store's chain: the store was cut short or restored, or the records after it were removed before the sink had them; compare what the receiver has (deputy audit verify), then give the sink another name in deputy.yaml, so that it begins anew`,
+    `the last record that it confirmed, ${position.seq}, is not in the store's chain: the store was cut short or restored, or the records after it were removed before the sink had them; compare the receiver with the store (deputy audit verify), then give the sink another name in deputy.yaml, so that it begins anew; a file or an archive of segments also needs another path`,
   )
 }
