@@ -76,6 +76,7 @@ describe.skipIf(!canCluster())('who owns the database of the audit log', () => {
       audit: expect.stringContaining('deputy audit verify') as string,
     })
     expect((await b!.ready()).status).toBe(200)
+    expect((await b!.daemon.deputy('status')).code).toBe(1)
     expect(await verify(b)).toMatchObject({
       ok: false,
       problem: { why: expect.stringMatching(/another record|removed/) as string },

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { findMoto } from '../peers/moto.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
@@ -48,9 +48,17 @@ describe.skipIf(moto === undefined)('the verifier of the audit log in Python', (
         audience: 'ledger',
       })
     for (let count = 0; count < 9; count += 1) await mint()
+    // The archive follows behind: each part of the log is a segment of its own.
+    const archived = async (count: number): Promise<void> => {
+      const folder = join(daemon.home, 'state/archive/local')
+      const names = (): Promise<string[]> => readdir(folder).catch(() => [])
+      await vi.waitUntil(async () => (await names()).length >= count, { timeout: 30_000, interval: 100 })
+    }
+    await archived(1)
     await daemon.stop()
     await daemon.start()
     for (let count = 0; count < 4; count += 1) await mint()
+    await archived(2)
     const { code, out } = await daemon.deputy('audit', 'export')
     expect(code).toBe(0)
     lines = out.trimEnd().split('\n')
@@ -157,6 +165,8 @@ describe.skipIf(moto === undefined)('the verifier of the audit log in Python', (
       stdout: expect.stringContaining('was cut off') as string,
     })
     expect(await verify(lines.slice(0, -1))).toMatchObject({ code: 2 })
+    // What cannot be read is not broken.
+    expect(await verify(lines, '--heads', join(folder, 'nowhere.json'))).toMatchObject({ code: 2 })
   })
 
   it('promise 3: believes nothing that who holds the store could have written without a key', async () => {

@@ -234,18 +234,18 @@ def main() -> int:
     parser.add_argument("--key", action="append", help="trust only this key id; repeat it for every key that signed checkpoints of the export")
     options = parser.parse_args()
     heads: List[Dict[str, Any]] = []
-    for path in options.heads:
-        with open(path, encoding="utf-8") as file:
-            kept = json.load(file)
-            heads += [*kept["heads"], *kept["missing"]]
     try:
+        for path in options.heads:
+            with open(path, encoding="utf-8") as file:
+                kept = json.load(file)
+                heads += [*kept["heads"], *kept["missing"]]
         with open(options.export, "rb") if options.export else sys.stdin.buffer as source:
             chains = verify(source, heads, options.key)
     except Broken as problem:
         print(f"BROKEN: {problem}")
         return 1
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
-        print(f"This is no export that can be verified: {problem}", file=sys.stderr)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        print(f"This cannot be verified: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2
     for chain in chains:
         print(f"{chain.node}: {chain.seq} records, {chain.checkpoints} signed checkpoints, head {chain.head[:16]}")

@@ -100,9 +100,11 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
         configuration = 'ok',
         secret_files: files = 'ok',
         history = 'ok',
+        audit = 'ok',
         audit_sinks: sinks = 'ok',
       } = status.checks
-      if (!status.ready || history !== 'ok' || sinks !== 'ok') throw new CommandError(exit.failed, '')
+      if (!status.ready || [history, audit, sinks].some((state) => state !== 'ok'))
+        throw new CommandError(exit.failed, '')
       if (configuration !== 'ok' || files !== 'ok') throw new CommandError(exit.configuration, '')
     })
 }

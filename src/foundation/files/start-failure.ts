@@ -114,6 +114,16 @@ export const listenFailure = (error: unknown, { setting, address }: ListenPlace)
 
 /** Whatever ended a start, as an error with a sentence: never a stack trace. */
 export const asStartFailure = (error: unknown): DeputyError => {
+  // No daemon answers `deputy status` now: the error of a request would give advice that cannot be followed.
+  if (error instanceof DeputyError && error.code === 'audit_unavailable')
+    return refuse(
+      'start_failed',
+      {
+        problem: `the audit sink ${String(error.facts['sink'])} does not confirm records (${String(error.facts['problem'])})`,
+        fix: 'Repair the sink, or take it out of `audit` in deputy.yaml.',
+      },
+      error,
+    )
   if (error instanceof DeputyError) return error
   return refuse(
     'start_failed',
