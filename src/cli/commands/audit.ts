@@ -16,6 +16,7 @@ const verificationSchema = z.looseObject({
   ok: z.boolean(),
   records: z.number(),
   checkpoints: z.number(),
+  unsigned: z.number().default(0),
   head: z.string(),
   losses: z
     .array(z.looseObject({ node: z.string(), from: z.number(), to: z.number(), at: z.number(), record: z.number() }))
@@ -194,6 +195,11 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
         result.ok
           ? [
               `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoint${result.checkpoints === 1 ? '' : 's'}, head ${result.head.slice(0, 16)}.`,
+              ...(result.unsigned === 0
+                ? []
+                : [
+                    `${result.unsigned} of them ${result.unsigned === 1 ? 'has' : 'have'} no signature yet: a checkpoint follows within 10 seconds.`,
+                  ]),
               ...result.losses.map(
                 ({ node, from, to, at, record }) =>
                   `The store lost records ${from} to ${to} of the node ${node}, noticed at ${shownTime(at)} (recorded by ${node} in record ${record}). This is not tampering; see deputy store losses.`,

@@ -29,6 +29,8 @@ export interface Verification {
   readonly nodes: readonly string[]
   readonly records: number
   readonly checkpoints: number
+  /** Records behind the last checkpoints. */
+  readonly unsigned: number
   readonly head: string
   /** Records that the store has lost: the node had them confirmed, and noticed. */
   readonly losses: readonly Missing[]
@@ -144,7 +146,7 @@ export const verifyChains = async (
   const nodes = [...new Set([store.node, ...(await store.chains()), ...heads.map(({ node }) => node)])]
   const losses: Missing[] = []
   const removed: Missing[] = []
-  const total = { records: 0, checkpoints: 0 }
+  const total = { records: 0, checkpoints: 0, unsigned: 0 }
   let head = ''
   const foreign = heads.find((known) => known.installation !== installation)
   for (const node of nodes) {
@@ -158,6 +160,7 @@ export const verifyChains = async (
     removed.push(...judged.removed)
     total.records += walked.records
     total.checkpoints += walked.checkpoints
+    total.unsigned += walked.unsigned
     if (node === store.node) head = walked.head
     const problem = judged.problem ?? (await hiddenOrder(store, walked))
     if (problem !== undefined) {

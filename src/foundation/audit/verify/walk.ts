@@ -43,6 +43,8 @@ export interface Walked {
   /** The number of the last record. */
   readonly records: number
   readonly checkpoints: number
+  /** The records behind the last checkpoint: no signature says yet that this installation wrote them. */
+  readonly unsigned: number
   readonly head: string
   readonly gaps: readonly Gap[]
   /** Ranges whose records were removed, by the footers that stayed. */
@@ -111,6 +113,8 @@ export class ChainWalk {
   readonly #heads: KnownHead[]
   /** The number of the last checkpoint that is known elsewhere. */
   readonly #signedUpTo: number
+  /** The number of the last record that a checkpoint or a footer has signed. */
+  #signedSeq = 0
   /** A record of it is known elsewhere. */
   readonly #isKnown: boolean
   #head: Head
@@ -157,6 +161,7 @@ export class ChainWalk {
         throw new Found(last, `the footer of segment ${number} was signed for other records`)
       if (footer.bytes !== content.bytes || footer.digest !== content.digest)
         throw new Found(last, `segment ${number} is not what its footer signed`)
+      this.#signedSeq = last
       this.#segment = { number, open: false }
     })
   }
@@ -194,6 +199,7 @@ export class ChainWalk {
       node: this.#known.chain.node,
       records: this.#head.seq,
       checkpoints: this.#checkpoints,
+      unsigned: this.#head.seq - this.#signedSeq,
       head: this.#head.hash,
       gaps: this.#gaps,
       removed: this.#removed,
@@ -289,6 +295,7 @@ export class ChainWalk {
       throw new Found(unsigned.seq, 'it is not the record that its checkpoint signed')
     if (this.#last !== undefined && isMissed(this.#last, checkpoint))
       throw new Found(unsigned.seq, 'a checkpoint before it is missing')
+    this.#signedSeq = unsigned.seq
     this.#last = unsigned.number
   }
 
@@ -326,6 +333,7 @@ export class ChainWalk {
     this.#follows(footer, this.#known.chain)
     this.#removed.push({ from: first, to: last, after, before: head })
     this.#skipTo({ seq: last, hash: head })
+    this.#signedSeq = last
     this.#segment = { number, open: false }
   }
 
