@@ -6,7 +6,7 @@ import type { DurableAuditLog } from '../../src/foundation/audit/log.ts'
 import type { SealedSegment } from '../../src/foundation/audit/segments/folder.ts'
 import { removableSegments } from '../../src/foundation/audit/segments/retention.ts'
 import type { SegmentAudit } from '../../src/foundation/audit/segments/segment-store.ts'
-import { aFolder, aRecord, append, check, INSTALLATION } from '../support/audit.ts'
+import { aFolder, aRecord, append, check, INSTALLATION, verifyRows } from '../support/audit.ts'
 import { aSegmentAudit, aSegmentLog } from '../support/segments.ts'
 
 const prove = (text: string): string => createHmac('sha256', 'key').update(text).digest('hex')
@@ -98,6 +98,14 @@ describe('audit records that leave after their time', () => {
     expect(await audit.store.query({ id: 'r1' }, { limit: 99 })).not.toHaveLength(0)
     expect((await audit.store.query({}, { limit: 1 }))[0]!.seq).toBe(second.to! + 1)
     await log.close()
+    // Copied into tables, where no footers are, the ranges together are what is missing there, and no more than that.
+    const rows = await audit.store.query({}, { limit: 100_000 })
+    const checkpoints = await audit.store.checkpoints()
+    const copied = await verifyRows(rows, checkpoints, { isProved })
+    expect(copied).toMatchObject({ ok: true, losses: [] })
+    expect([copied.removed[0]!.from, copied.removed.at(-1)!.to]).toEqual([1, second.to])
+    expect((await verifyRows(rows, checkpoints)).ok).toBe(false)
+    expect((await verifyRows(rows.slice(1), checkpoints, { isProved })).ok).toBe(false)
     await audit.close()
     const again = await aSegmentAudit(audit.folder, { rules: RULES })
     expect(again.problems).toEqual([])

@@ -163,10 +163,25 @@ class Chain:
             raise Broken(f"segment {foot['number']} is not what its footer signed")
         self.open = False
 
+    def explained(self, gone: Range) -> Optional[int]:
+        """The record that says why, or the last of those that together do: a copy in tables has no footers."""
+        if gone in self.claims:
+            return self.claims[gone]
+        starts = {claim[0]: claim for claim in self.claims}
+        first, last, after, before = gone
+        record = 0
+        while first <= last:
+            claim = starts.get(first)
+            if claim is None or (first > 1 and claim[2] != after):
+                return None
+            record, first, after = max(record, self.claims[claim]), claim[1] + 1, claim[3]
+        return record if (first, after) == (last + 1, before) else None
+
     def finish(self) -> None:
         for gone in self.gone:
             # What no checkpoint covers could be written without a key.
-            if self.claims.get(gone, self.signed + 1) > self.signed:
+            record = self.explained(gone)
+            if record is None or record > self.signed:
                 raise Broken(f"records {gone[0]} to {gone[1]} are missing, and no signed record says why")
         for head in self.heads:
             raise Broken(f"the chain ends at record {self.seq}, and a known head has record {head['seq']}: the end was cut off")
@@ -252,7 +267,7 @@ def main() -> int:
         if chain.seq > chain.signed:
             print(f"  no checkpoint signs records {chain.signed + 1} to {chain.seq} yet: who holds the store could have written these")
         for gone in chain.gone:
-            print(f"  records {gone[0]} to {gone[1]} are gone: record {chain.claims[gone]} says why; `deputy audit verify` checks its proof")
+            print(f"  records {gone[0]} to {gone[1]} are gone: record {chain.explained(gone)} says why; `deputy audit verify` checks its proof")
     kids = sorted({kid for chain in chains for kid in chain.keys.keys})
     print(f"The chains hold, by the keys {' '.join(kids)}." + ("" if options.key else " Compare these with what you know: the export brought them."))
     return 0

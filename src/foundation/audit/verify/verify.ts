@@ -4,6 +4,7 @@ import { walkFiles } from './files.ts'
 import { tableLines } from './tables.ts'
 import {
   ChainWalk,
+  type Claim,
   ORDER_EVENTS,
   type KnownHead,
   type KnownOfChain,
@@ -48,6 +49,21 @@ interface Judged {
   readonly problem?: Problem
 }
 
+/** The claims of removed ranges that together are a gap; none where they are not all of it. */
+const claimsOver = (gap: Gap, removals: ReadonlyMap<number, Claim>): Claim[] => {
+  const found: Claim[] = []
+  for (let { from, after } = gap; from <= gap.to;) {
+    const claim = removals.get(from)
+    // How the chain began has two forms; each is nothing that was before it.
+    if (claim === undefined || (from > 1 && claim.range.after !== after)) return []
+    found.push(claim)
+    from = claim.range.to + 1
+    after = claim.range.before
+  }
+  const last = found.at(-1)?.range
+  return last?.to === gap.to && last.before === gap.before ? found : []
+}
+
 /**
  * What a walk found, with its claims held against their proofs: the chain needs no key, so who can write the store could
  * write such a record, too.
@@ -62,8 +78,16 @@ export const judge = ({ node, gaps, removed, claims, problem }: Walked, isProved
       problems.push({ seq: range.to + 1, why: why(range) })
       return []
     })
-  const losses = explained(gaps, gapText, ({ from, to }) =>
-    from === to ? `record ${from} is missing` : `records ${from} to ${to} are missing`,
+  const removals = new Map(
+    [...proved.values()].filter(({ isRemoval }) => isRemoval).map((claim) => [claim.range.from, claim]),
+  )
+  // A store that was copied into tables after records had left has no footers, and the ranges are gaps there.
+  const left = gaps.flatMap((gap) => claimsOver(gap, removals))
+  const isLeft = ({ from, to }: Gap): boolean => left.some(({ range }) => range.from >= from && range.to <= to)
+  const losses = explained(
+    gaps.filter((gap) => !isLeft(gap)),
+    gapText,
+    ({ from, to }) => (from === to ? `record ${from} is missing` : `records ${from} to ${to} are missing`),
   )
   const pruned = explained(
     removed,
@@ -72,7 +96,8 @@ export const judge = ({ node, gaps, removed, claims, problem }: Walked, isProved
       `records ${from} to ${to} are gone, and no record of this installation says that they were removed`,
   )
   const [first] = problems.sort((a, b) => a.seq - b.seq)
-  return { losses, removed: pruned, ...(first === undefined ? {} : { problem: first }) }
+  const copied = left.map(({ range: { from, to }, at, record }) => ({ node, from, to, at, record }))
+  return { losses, removed: [...pruned, ...copied], ...(first === undefined ? {} : { problem: first }) }
 }
 
 /** What a verifier knows of all chains. */

@@ -30,6 +30,9 @@ export interface Problem {
 
 /** A record that says that others are gone, and its proof, which is still to be checked. */
 export interface Claim {
+  /** The records that are gone, and whether they were removed after their time. */
+  readonly range: Gap
+  readonly isRemoval: boolean
   readonly text: string
   readonly proof: string
   readonly record: number
@@ -347,11 +350,12 @@ export class ChainWalk {
     if (parsed === undefined) return
     const { at, detail } = parsed
     const { node } = this.#known.chain
-    const claim = (text: string, proof: string): void => {
-      this.#claims.push({ text, proof, record: this.#head.seq, at })
+    const claim = (isRemoval: boolean, range: Gap, proof: string): void => {
+      const text = isRemoval ? removedText(node, range) : gapText(node, range)
+      this.#claims.push({ range, isRemoval, text, proof, record: this.#head.seq, at })
     }
     if (detail.records?.gone != null && detail.records.proof !== undefined)
-      claim(gapText(node, detail.records.gone), detail.records.proof)
-    for (const { proof, ...range } of detail.removed?.ranges ?? []) claim(removedText(node, range), proof)
+      claim(false, detail.records.gone, detail.records.proof)
+    for (const { proof, ...range } of detail.removed?.ranges ?? []) claim(true, range, proof)
   }
 }
