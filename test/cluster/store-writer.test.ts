@@ -103,7 +103,7 @@ describe.skipIf(!canCluster())('who can write the store', () => {
         expect(reason(await node.exchange('erin'))).toBe('subject_user_disabled')
         expect(reason(await node.exchange('victor'))).toBe('given')
       }
-      expect(a!.daemon.output() + b!.daemon.output()).toMatch(/was missing in the store and was put back/)
+      expect(a!.daemon.output() + b!.daemon.output()).toMatch(/was missing in the store and was restored/)
       const session = await a!.daemon.token({
         grant_type: TOKEN_EXCHANGE,
         subject_token: LOGIN_SESSION_TOKEN,
