@@ -49,8 +49,6 @@ describe('the audit log in segment files', () => {
     const audit = await aSegmentAudit()
     const log = await aSegmentLog(audit)
     await append(log, 20)
-    const [last] = await audit.store.query({}, { limit: 1, last: true })
-    expect(audit.store.lastAt?.()).toBe(last?.at)
     await log.close()
     await audit.close()
     const folder = join(audit.folder, 'audit')

@@ -51,10 +51,6 @@ export interface RevokerOptions {
   readonly grantMemory: number
 }
 
-/** The time of the last record (ms since the epoch). A search would have to wait for the index. */
-const lastRecordAt = async (audit: Store['audit']): Promise<number> =>
-  audit.lastAt?.() ?? (await audit.query({ node: '*' }, { limit: 1, last: true }))[0]?.at ?? 0
-
 /**
  * The line of a revocation: recorded durably, in force in memory, caches emptied, grants and consents removed,
  * providers notified, receipt in the audit log. Order matters: from the second step on no request can be answered with
@@ -151,8 +147,12 @@ class RevocationLine implements Revoker {
    */
   async #nextEpoch(): Promise<number> {
     const { store, membership, revocationIndex } = this.#options
-    const [epoch, last] = await Promise.all([membership.epoch(), lastRecordAt(store.audit)])
-    return Math.max(epoch, last, revocationIndex.epoch)
+    const [epoch, [last]] = await Promise.all([
+      membership.epoch(),
+      // In the order of time: the record that was written last may have an earlier one.
+      store.audit.query({ node: '*' }, { limit: 1, last: true }),
+    ])
+    return Math.max(epoch, last?.at ?? 0, revocationIndex.epoch)
   }
 
   /** Durable, and then in force on this node. */

@@ -83,7 +83,6 @@ const storeOf = (
     const { head } = connection.state
     return Promise.resolve(head.seq === 0 ? undefined : head)
   },
-  lastAt: () => connection.lastAt,
   chains: () => Promise.resolve(connection.state.head.seq === 0 ? [] : [node]),
   async query(filter, page) {
     const { node: of } = filter

@@ -5,8 +5,6 @@ import type { ChainState, WriterReply, WriterRequest, WriterStart, WriterThread 
 type Distribute<T> = T extends unknown ? Omit<T, 'id'> : never
 type Answered = Extract<WriterReply, { head: unknown }>
 interface Waiting {
-  /** The time of the last record that was sent (ms since the epoch). */
-  readonly at: number | undefined
   resolve(reply: Answered): void
   reject(error: Error): void
 }
@@ -29,11 +27,6 @@ const fixOf = (path: string | undefined, byte: number | undefined): string =>
       ? `Put the file back as it was. To begin a new log instead, keep the folder elsewhere; deputy audit verify will say that records are missing.`
       : `Put back a good copy of the file. To go on without what follows byte ${byte}, keep a copy of the file, run: truncate -s ${byte} ${path}; deputy audit verify says what is missing.`
 
-const lastTime = (request: Distribute<WriterRequest>): number | undefined => {
-  if (request.kind === 'append') return request.to
-  return request.kind === 'place' ? request.records.at(-1)?.at : undefined
-}
-
 /** The way to the thread that writes a chain. Deadlines are the caller's: a thread that hangs answers late. */
 export class WriterConnection {
   readonly #worker: Worker
@@ -41,7 +34,6 @@ export class WriterConnection {
   #next = 1
   #ended: string | undefined
   #state: ChainState
-  #lastAt: number | undefined
 
   private constructor(worker: Worker, state: ChainState) {
     this.#worker = worker
@@ -83,17 +75,12 @@ export class WriterConnection {
     return this.#state
   }
 
-  /** The time of the last record (ms since the epoch); undefined where this process has written none. */
-  get lastAt(): number | undefined {
-    return this.#lastAt
-  }
-
   /** @throws DeputyError `store_unavailable`, or `conflict` where the chain ends otherwise */
   ask(request: Distribute<WriterRequest>): Promise<Answered> {
     if (this.#ended !== undefined) return Promise.reject(refuse('store_unavailable', { problem: this.#ended }))
     const id = this.#next++
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { at: lastTime(request), resolve, reject })
+      this.#waiting.set(id, { resolve, reject })
       this.#worker.postMessage({ ...request, id })
     })
   }
@@ -122,7 +109,6 @@ export class WriterConnection {
       return
     }
     this.#state = reply
-    this.#lastAt = waiting.at ?? this.#lastAt
     waiting.resolve(reply)
   }
 

@@ -85,8 +85,6 @@ export interface AuditStore {
   /** Makes writes by themselves. */
   apply(writes: readonly StoreWrite[]): Promise<void>
   head(): Promise<{ seq: number; hash: string } | undefined>
-  /** The time of the last record (ms since the epoch) where it is known without a search, of a store with one chain. */
-  lastAt?(): number | undefined
   /** The node whose chain this is. */
   readonly node: string
   /** Every node that has a chain. */
