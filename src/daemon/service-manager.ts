@@ -24,7 +24,7 @@ interface ServiceManagerOptions {
 /** ms that a message may wait for the queue of the manager. */
 const PATIENCE_MS = 1000
 
-const NOBODY: ServiceManager = {
+const NO_MANAGER: ServiceManager = {
   ready: () => Promise.resolve(),
   reloading: () => Promise.resolve(),
   stopping: () => Promise.resolve(),
@@ -48,7 +48,7 @@ const watchdogInterval = (
 export const createServiceManager = (options: ServiceManagerOptions): ServiceManager => {
   const { environment, pid, monotonicMicroseconds, logger, atEnd } = options
   const socket = environment['NOTIFY_SOCKET']
-  if (socket === undefined || socket === '') return NOBODY
+  if (socket === undefined || socket === '') return NO_MANAGER
   const tell = (...lines: readonly string[]): Promise<void> =>
     sendDatagrams(socket, [lines.join('\n')], AbortSignal.timeout(PATIENCE_MS)).catch((error: unknown) => {
       logger.warn({ err: error }, 'the service manager was not told')

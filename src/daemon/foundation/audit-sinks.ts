@@ -38,7 +38,7 @@ import type { ReadTls, Surroundings } from './foundation.ts'
 /** Time limit for a batch of a sink that no caller waits for (ms). */
 const BACKGROUND_DEADLINE_MS = 10_000
 
-/** The first and the longest wait after a failure (ms): callers wait for a required sink, and nobody for the others. */
+/** The first and the longest wait after a failure (ms): callers wait for a required sink, and for no other. */
 const REQUIRED_WAITS = { first: 250, longest: 1000, longestAsked: LONGEST_ASKED_MS }
 const BACKGROUND_WAITS = { first: 1000, longest: 60_000, longestAsked: LONGEST_ASKED_MS }
 

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { type Clock, toSeconds } from '#clock'
 import { readListName, STATUS_LIST_BITS } from '#credentials/connector'
 import { refuse } from '#errors'
-import { downstreamsOfRecord } from '#foundation/audit'
+import { downstreamsOfRecord, recordPages } from '#foundation/audit'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 import type { AuditStore } from '#foundation/store'
 import { isValid, type ValidityDependencies } from '#identity/validity'
@@ -53,11 +53,8 @@ export const createStatusLists = (
 
   const bitsOf = async (name: string, node: string, startedAt: number): Promise<Uint8Array> => {
     const bits = new Uint8Array(STATUS_LIST_BITS / 8)
-    for (let afterSeq = 0; ;) {
-      const rows = await deps.audit.query(
-        { node, afterSeq, outcome: 'issued', since: startedAt, until: startedAt + deps.period + LATE },
-        { limit: PAGE },
-      )
+    const filter = { node, outcome: 'issued', since: startedAt, until: startedAt + deps.period + LATE }
+    for await (const rows of recordPages(deps.audit, filter, PAGE))
       for (const row of rows) {
         const parsed = detailSchema.safeParse(JSON.parse(row.body))
         if (!parsed.success || row.tenant === null || row.server === null) continue
@@ -77,9 +74,7 @@ export const createStatusLists = (
         // The lowest bit of a byte is its first (section 4.1).
         if (!live) bits[credential.status.index >> 3]! |= 1 << (credential.status.index & 7)
       }
-      if (rows.length < PAGE) return bits
-      afterSeq = rows.at(-1)!.seq
-    }
+    return bits
   }
 
   const sign = async (name: string, node: string, startedAt: number): Promise<string> => {

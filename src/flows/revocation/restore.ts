@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { AuditEvent, AuditLog } from '#foundation/audit'
+import { type AuditEvent, type AuditLog, recordPages } from '#foundation/audit'
 import type { Fingerprint } from '#foundation/crypto'
 import type { AuditRow, AuditStore, Revocation, RevocationScope, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
@@ -158,20 +158,10 @@ const recordsOf = async (audit: AuditStore, events: readonly string[]): Promise<
   const found: { readonly row: AuditRow; readonly at: number }[] = []
   for (const node of await audit.chains()) {
     const rows: AuditRow[] = []
-    for (const event of events) rows.push(...(await recordsOfChain(audit, node, event)))
+    for (const event of events)
+      for await (const page of recordPages(audit, { node, event, outcome: 'done' }, PAGE)) rows.push(...page)
     let latest = 0
     for (const row of rows.sort((a, b) => a.seq - b.seq)) found.push({ row, at: (latest = Math.max(latest, row.at)) })
   }
   return found.sort((a, b) => a.at - b.at).map(({ row }) => row)
-}
-
-const recordsOfChain = async (audit: AuditStore, node: string, event: string): Promise<AuditRow[]> => {
-  const rows: AuditRow[] = []
-  for (let afterSeq = 0; ;) {
-    const page = await audit.query({ node, event, outcome: 'done', afterSeq }, { limit: PAGE })
-    rows.push(...page)
-    const last = page.at(-1)
-    if (last === undefined || page.length < PAGE) return rows
-    afterSeq = last.seq
-  }
 }

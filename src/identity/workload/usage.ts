@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { OTHER_TOOLS, type Server } from '#config'
+import { recordPages } from '#foundation/audit'
 import type { AuditStore } from '#foundation/store'
 import { ownValue } from '#foundation/text'
 
@@ -42,8 +43,7 @@ const countCalls = async (
 ): Promise<Map<string, Map<string | null, Count>>> => {
   const counts = new Map<string, Map<string | null, Count>>()
   for (const node of await audit.chains()) {
-    for (let afterSeq = 0; ;) {
-      const rows = await audit.query({ node, afterSeq, outcome: 'issued', since }, { limit: PAGE })
+    for await (const rows of recordPages(audit, { node, outcome: 'issued', since }, PAGE)) {
       for (const { server, tenant, user, at, body } of rows) {
         if (server === null) continue
         const tool = askedSchema.safeParse(JSON.parse(body)).data?.detail.asked?.tool ?? null
@@ -59,8 +59,6 @@ const countCalls = async (
           each.lastAt = Math.max(each.lastAt, at)
         }
       }
-      if (rows.length < PAGE) break
-      afterSeq = rows.at(-1)!.seq
     }
   }
   return counts

@@ -188,7 +188,7 @@ describe('batches over HTTP', () => {
     }
   })
 
-  it('threat 29: confirm nothing where no HTTP is spoken, or nobody listens', async () => {
+  it('threat 29: confirm nothing where no HTTP is spoken, or no program listens', async () => {
     const { port } = await aTcpServer((socket: Socket) => socket.end('SSH-2.0-OpenSSH_9.2\r\n'))
     const closed = await aTcpServer(() => undefined)
     closed.close()

@@ -1,5 +1,6 @@
 import type { AuditCheckpoint, AuditRow, StoreWrite } from '#foundation/store'
 import type { Columns, Entry, Head } from '../format/chain.ts'
+import type { Sign } from '../format/signature.ts'
 import type { WatchedSink } from '../sinks/watched-sink.ts'
 
 /** A record on its way into a chain, and what it allows. */
@@ -20,9 +21,6 @@ export interface Appended {
   /** As rows, where they are asked for. */
   readonly rows: readonly AuditRow[]
 }
-
-/** Signs with a key of this installation. @throws Error where there is none now */
-export type Sign = (bytes: Uint8Array) => { readonly kid: string; readonly signature: Buffer }
 
 /** What happens beside the chain while it is written. */
 export interface ChainEvents {

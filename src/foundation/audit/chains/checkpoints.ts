@@ -1,8 +1,9 @@
 import type { AuditCheckpoint } from '#foundation/store'
 import type { ChainName } from '../format/chain.ts'
-import { checkpointBytes } from '../format/checkpoint.ts'
+import { signCheckpoint } from '../format/checkpoint.ts'
+import type { Sign } from '../format/signature.ts'
 import { WatchedSink, type SinkStatus, type Watch } from '../sinks/watched-sink.ts'
-import type { ChainWriter, Sign } from './chain-writer.ts'
+import type { ChainWriter } from './chain-writer.ts'
 
 export interface CheckpointOptions extends Watch {
   /** A checkpoint is signed after so many records, */
@@ -81,8 +82,7 @@ export class Checkpoints {
   async #sign(): Promise<void> {
     const { lastCheckpoint, head } = this.#writer
     const unsigned = { number: lastCheckpoint + 1, seq: head.seq, hash: head.hash, at: this.#options.clock.now() }
-    const { kid, signature } = this.#options.sign(checkpointBytes(this.#chain, unsigned))
-    const checkpoint = { ...unsigned, kid, signature: signature.toString('base64url') }
+    const checkpoint = signCheckpoint(this.#chain, unsigned, this.#options.sign)
     await this.#writer.addCheckpoint(checkpoint)
     this.#options.signed?.(checkpoint)
   }

@@ -71,6 +71,15 @@ export const linkText = (head: Head, unlinked: string): Head & { readonly body: 
   return { seq, hash: hashOf(body), body }
 }
 
+/** The place of a record in its chain, as its text begins. */
+const PLACE = /^\{"seq":(\d{1,16}),"prev":"([\da-f]{64})",/
+
+/** @returns undefined for what is no text of a record */
+export const placeIn = (text: string): { readonly seq: number; readonly prev: string } | undefined => {
+  const [, seq, prev] = PLACE.exec(text) ?? []
+  return seq === undefined || prev === undefined ? undefined : { seq: Number(seq), prev }
+}
+
 /** The next link of a chain, with the fields by which it is found. */
 export const link = (head: Head, entry: Entry): AuditRow => {
   const columns = columnsOf(entry)

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { AuditCheckpoint } from '#foundation/store'
 import { FORMAT, linesOf, type ChainName } from './chain.ts'
+import { isSignatureOf, signatureOf, type Sign, type VerifySignature } from './signature.ts'
 
 /** SHA-256, hex. */
 const hashSchema = z.string().regex(/^[\da-f]{64}$/)
@@ -49,8 +50,11 @@ const checkpointSchema = z.strictObject({
   signature: z.string(),
 })
 
+/** What a footer says, before it is signed. */
+export type UnsignedFooter = Omit<SegmentFooter, 'kid' | 'signature'>
+
 /** What a footer's signature covers. */
-export const footerBytes = (footer: Omit<SegmentFooter, 'kid' | 'signature'>): Uint8Array => {
+export const footerBytes = (footer: UnsignedFooter): Uint8Array => {
   const { installation, node, number, first, after, at, last, head, from, to, bytes, digest, sealed } = footer
   return Buffer.from(
     linesOf([
@@ -72,6 +76,14 @@ export const footerBytes = (footer: Omit<SegmentFooter, 'kid' | 'signature'>): U
     ]),
   )
 }
+
+export const signFooter = (unsigned: UnsignedFooter, sign: Sign): SegmentFooter => ({
+  ...unsigned,
+  ...signatureOf(footerBytes(unsigned), sign),
+})
+
+export const isFooterSigned = (footer: SegmentFooter, verify: VerifySignature): boolean =>
+  isSignatureOf(footerBytes(footer), footer, verify)
 
 /** The header of the segment that a chain goes on in. */
 export const headerOf = (
@@ -99,6 +111,14 @@ export type SegmentLine =
 const RECORD_START = '{"hash":"'
 const HASH_END = RECORD_START.length + 64
 const BODY_START = '","record":'
+/** Where the text of a record begins in its line, and the hash before it. */
+export const TEXT_AT = HASH_END + BODY_START.length
+export const hashIn = (line: Buffer): string => line.toString('latin1', RECORD_START.length, HASH_END)
+
+/** The third byte of a line says of what kind it is. */
+const KINDS = { record: 'h', checkpoint: 'c', footer: 'f' } as const
+/** Whether the line begins as one of a kind. */
+export const beginsAs = (line: Buffer, kind: keyof typeof KINDS): boolean => line[2] === KINDS[kind].charCodeAt(0)
 
 const otherLineSchema = z.union([
   z.strictObject({ segment: headerSchema }).transform(({ segment }) => ({ kind: 'header' as const, header: segment })),

@@ -1,8 +1,9 @@
 import type { AuditCheckpoint, AuditStore } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { ChainName } from '../format/chain.ts'
-import { checkpointBytes } from '../format/checkpoint.ts'
-import type { KnownHead, VerifySignature } from '../verify/walk.ts'
+import { isCheckpointSigned } from '../format/checkpoint.ts'
+import type { VerifySignature } from '../format/signature.ts'
+import type { KnownHead } from '../verify/walk.ts'
 import {
   headFilePath,
   headFiles,
@@ -77,8 +78,7 @@ export class HeadKeeper {
       if (node === chain.node || number === null || number < (known?.number ?? 0)) continue
       const head: SignedHead = { installation: chain.installation, node, number, ...checkpoint }
       if (known !== undefined && sameHead(known, head)) continue
-      const bytes = checkpointBytes(head, head)
-      if (!verifySignature(head.kid, bytes, Buffer.from(head.signature, 'base64url'))) {
+      if (!isCheckpointSigned(head, head, verifySignature)) {
         logger.error({ node, number }, 'a checkpoint of another node has a wrong signature; run deputy audit verify')
         continue
       }

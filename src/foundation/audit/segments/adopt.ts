@@ -5,13 +5,11 @@ import type { AuditCheckpoint, AuditRow, AuditStore } from '#foundation/store'
 import { syncFolder } from '#foundation/files'
 import type { Logger } from '#foundation/telemetry'
 import { EARLIER_GENESIS, unlinkedText } from '../format/chain.ts'
-import { footerBytes } from '../format/segment.ts'
-import type { Sign } from '../chains/chain-writer.ts'
+import type { Sign } from '../format/signature.ts'
+import { checkpointsOf, recordPages } from '../pages.ts'
 import type { WriterThread } from './protocol.ts'
 import { WriterConnection } from './writer-connection.ts'
 
-/** Records that are taken over at once. */
-const PAGE = 1000
 /** Rows that are removed from the tables at once. */
 const REMOVED_AT_ONCE = 5000
 
@@ -30,26 +28,6 @@ const exists = (path: string): Promise<boolean> =>
       throw error
     },
   )
-
-/** The checkpoints of a chain in order, page by page. */
-async function* checkpointsOf(tables: AuditStore): AsyncGenerator<AuditCheckpoint, undefined> {
-  for (let afterSeq = 0; ;) {
-    const page = await tables.checkpoints(tables.node, { afterSeq, limit: PAGE })
-    yield* page
-    const last = page.at(-1)
-    if (last === undefined) return undefined
-    afterSeq = last.seq
-  }
-}
-
-/** Seals the segment where it is full. */
-const sealIfDue = async (connection: WriterConnection, sign: Sign, now: number): Promise<void> => {
-  if (!connection.state.isDue) return
-  const { footer } = await connection.ask({ kind: 'footer', now })
-  if (footer === undefined) return
-  const { kid, signature } = sign(footerBytes(footer))
-  await connection.ask({ kind: 'seal', footer: { ...footer, kid, signature: signature.toString('base64url') } })
-}
 
 /** Of what could not be taken over as it should be, the first ones are told. */
 const MAX_PROBLEMS = 10
@@ -112,26 +90,21 @@ const isConflict = (error: unknown): boolean => error instanceof DeputyError && 
 /** Writes the records of the tables into segments, as they are, each checkpoint directly behind its record. */
 const moveRecords = async ({ tables, sign }: Adoption, connection: WriterConnection): Promise<Move> => {
   const move = new Move(connection)
-  const checkpoints = checkpointsOf(tables)
+  const checkpoints = checkpointsOf(tables, tables.node)
   let { value: next } = await checkpoints.next()
   const takeCheckpoints = async (until: number): Promise<void> => {
     for (; next !== undefined && next.seq <= until; { value: next } = await checkpoints.next())
       await move.checkpoint(next)
   }
-  for (let afterSeq = 0; ;) {
-    const rows = await tables.query({ afterSeq }, { limit: PAGE })
-    const last = rows.at(-1)
-    if (last === undefined) break
+  for await (const rows of recordPages(tables, {}))
     for (let from = 0; from < rows.length;) {
       const signed = next === undefined ? -1 : rows.findIndex(({ seq }) => seq >= next!.seq)
       const until = signed === -1 ? rows.length : signed + 1
       await move.records(rows.slice(from, until))
       await takeCheckpoints(rows[until - 1]!.seq)
-      await sealIfDue(connection, sign, last.at)
+      if (connection.state.isDue) await connection.seal(sign, rows.at(-1)!.at)
       from = until
     }
-    afterSeq = last.seq
-  }
   await takeCheckpoints(Infinity)
   return move
 }

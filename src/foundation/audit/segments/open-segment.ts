@@ -1,7 +1,13 @@
 import { createHash, type Hash } from 'node:crypto'
 import { dirname } from 'node:path'
 import type { Head } from '../format/chain.ts'
-import { footerLine, headerLine, type SegmentFooter, type SegmentHeader } from '../format/segment.ts'
+import {
+  footerLine,
+  headerLine,
+  type SegmentFooter,
+  type SegmentHeader,
+  type UnsignedFooter,
+} from '../format/segment.ts'
 import type { FileOperations } from './file-operations.ts'
 import { UNFINISHED } from './folder.ts'
 import type { Scanned } from './scan.ts'
@@ -15,9 +21,6 @@ const ROOM = 1_048_576
 const PIECE = Buffer.alloc(8192)
 /** What a disk may write again with a batch, because the batch begins in the middle of it. */
 const BLOCK = 4096
-
-/** What a segment holds so far; of the footer, what is known before it is sealed. */
-export type UnsignedFooter = Omit<SegmentFooter, 'kid' | 'signature'>
 
 /** The one segment of a chain that is being written. */
 export class OpenSegment {

@@ -1,8 +1,7 @@
 import type { AuditCheckpoint, SegmentFile } from '#foundation/store'
 import type { ChainName, Head } from '../format/chain.ts'
-import type { SegmentFooter } from '../format/segment.ts'
+import type { SegmentFooter, UnsignedFooter } from '../format/segment.ts'
 import type { SealedSegment } from './folder.ts'
-import type { UnsignedFooter } from './open-segment.ts'
 import type { Batch, Durable, Placed, Recovery, SegmentRules } from './writer.ts'
 
 /** What the thread that writes a chain begins with. */

@@ -1,7 +1,7 @@
 import { createHash, hash as digestOf, type Hash } from 'node:crypto'
 import type { AuditCheckpoint } from '#foundation/store'
-import type { Head } from '../format/chain.ts'
-import { readLine, type SegmentFooter, type SegmentHeader } from '../format/segment.ts'
+import { placeIn, type Head } from '../format/chain.ts'
+import { beginsAs, hashIn, readLine, TEXT_AT, type SegmentFooter, type SegmentHeader } from '../format/segment.ts'
 import type { FileOperations } from './file-operations.ts'
 
 /** What a batch of records takes in a segment at most: no more than this can be torn. */
@@ -47,19 +47,12 @@ export class DamagedEnd extends Error {
   }
 }
 
-const PLACE = /^\{"seq":(\d{1,16}),"prev":"([\da-f]{64})",/
 const AT = /^\{"seq":\d+,"prev":"[\da-f]{64}","id":"(?:[^"\\]|\\.)*","at":(-?\d+),/
-/** The first byte of a record's text in its line. */
-const BODY = 84
-/** The third byte of a record's line, `{"h`. */
-const H = 0x68
-/** The third byte of a checkpoint's line, `{"c`. */
-const C = 0x63
 /** Bytes in which place, id and time of a record stand; of one with a long id, the whole text is read. */
 const FRONT = 1024
 
 const timeOf = (line: Buffer): number | undefined => {
-  const found = AT.exec(line.toString('utf8', BODY, BODY + FRONT)) ?? AT.exec(line.toString('utf8', BODY))
+  const found = AT.exec(line.toString('utf8', TEXT_AT, TEXT_AT + FRONT)) ?? AT.exec(line.toString('utf8', TEXT_AT))
   return found === null ? undefined : Number(found[1])
 }
 
@@ -86,7 +79,7 @@ class Scan {
     const byte = this.end
     this.end += line.length + 1
     this.#endIsDamaged = false
-    if (line[2] === H && line.length > BODY) this.#record(line, byte)
+    if (beginsAs(line, 'record') && line.length > TEXT_AT) this.#record(line, byte)
     else this.#other(line, byte)
   }
 
@@ -100,18 +93,18 @@ class Scan {
   }
 
   #record(line: Buffer, byte: number): void {
-    const hash = line.toString('latin1', 9, 73)
-    const text = line.subarray(BODY, line.length - 1)
+    const hash = hashIn(line)
+    const text = line.subarray(TEXT_AT, line.length - 1)
     const isWhole = digestOf('sha256', text) === hash
     const place = `{"seq":${this.#head.seq + 1},"prev":"${this.#head.hash}",`
-    const follows = line.toString('latin1', BODY, BODY + place.length) === place
+    const follows = line.toString('latin1', TEXT_AT, TEXT_AT + place.length) === place
     if (!isWhole) this.#damaged(byte, `record ${this.#head.seq + 1} does not have its hash: it was altered`)
     else if (!follows) this.#damaged(byte, `a record does not follow record ${this.#head.seq}`)
     let seq = this.#head.seq + 1
     if (!follows) {
-      const found = PLACE.exec(line.toString('utf8', BODY, BODY + 128))
-      if (found === null) this.#endIsDamaged = true
-      else seq = Number(found[1])
+      const found = placeIn(line.toString('utf8', TEXT_AT, TEXT_AT + 128))
+      if (found === undefined) this.#endIsDamaged = true
+      else seq = found.seq
     }
     this.#head = { seq, hash }
     this.#first ??= line
@@ -131,7 +124,7 @@ class Scan {
     else {
       this.#damaged(byte, 'a line cannot be read: it was altered')
       // One that begins as a checkpoint was no record: the last record is known.
-      this.#endIsDamaged = line[2] !== C
+      this.#endIsDamaged = !beginsAs(line, 'checkpoint')
     }
   }
 
@@ -189,7 +182,7 @@ const isTorn = (bytes: Buffer, offset: number): boolean => {
     const end = bytes.indexOf(LINE_FEED, start)
     if (end === -1) break
     const line = bytes.subarray(start, end)
-    if (line[2] !== H && !line.includes(0) && readLine(line.toString('utf8')) !== undefined) return false
+    if (!beginsAs(line, 'record') && !line.includes(0) && readLine(line.toString('utf8')) !== undefined) return false
   }
   return true
 }

@@ -1,7 +1,7 @@
 import type { AuditCheckpoint, AuditRow } from '#foundation/store'
-import type { Appended, ChainEntry, ChainEvents, ChainWriter, Sign } from '../chains/chain-writer.ts'
+import type { Appended, ChainEntry, ChainEvents, ChainWriter } from '../chains/chain-writer.ts'
 import { columnsOf, link, unlinkedText, type Head } from '../format/chain.ts'
-import { footerBytes } from '../format/segment.ts'
+import type { Sign } from '../format/signature.ts'
 import { WatchedSink, type Watch } from '../sinks/watched-sink.ts'
 import { MAX_BATCH_BYTES } from './scan.ts'
 import type { WriterConnection } from './writer-connection.ts'
@@ -92,11 +92,8 @@ export class SegmentChain implements ChainWriter {
   }
 
   async tend(sign: Sign): Promise<void> {
-    const { footer } = await this.#connection.ask({ kind: 'footer', now: this.#watch.clock.now() })
     this.#last.sealWanted = false
-    if (footer === undefined) return
-    const { kid, signature } = sign(footerBytes(footer))
-    await this.#connection.ask({ kind: 'seal', footer: { ...footer, kid, signature: signature.toString('base64url') } })
+    await this.#connection.seal(sign, this.#watch.clock.now())
   }
 
   async probe(): Promise<void> {

@@ -1,5 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { refuse } from '#errors'
+import { signFooter } from '../format/segment.ts'
+import type { Sign } from '../format/signature.ts'
 import type { ChainState, WriterReply, WriterRequest, WriterStart, WriterThread } from './protocol.ts'
 
 type Distribute<T> = T extends unknown ? Omit<T, 'id'> : never
@@ -83,6 +85,12 @@ export class WriterConnection {
       this.#waiting.set(id, { resolve, reject })
       this.#worker.postMessage({ ...request, id })
     })
+  }
+
+  /** Seals the segment and begins the next one; one without records is left as it is. */
+  async seal(sign: Sign, now: number): Promise<void> {
+    const { footer } = await this.ask({ kind: 'footer', now })
+    if (footer !== undefined) await this.ask({ kind: 'seal', footer: signFooter(footer, sign) })
   }
 
   async close(): Promise<void> {

@@ -1,10 +1,17 @@
 import { dirname } from 'node:path'
 import type { AuditCheckpoint } from '#foundation/store'
 import { emptyChain, hashOf, linkText, type ChainName, type Head } from '../format/chain.ts'
-import { checkpointLine, footerLine, headerOf, recordLine, type SegmentFooter } from '../format/segment.ts'
+import {
+  checkpointLine,
+  footerLine,
+  headerOf,
+  recordLine,
+  type SegmentFooter,
+  type UnsignedFooter,
+} from '../format/segment.ts'
 import type { FileOperations } from './file-operations.ts'
 import { footerPath, readFolder, segmentPath, UNFINISHED, type FoundChain, type SealedSegment } from './folder.ts'
-import { OpenSegment, type UnsignedFooter } from './open-segment.ts'
+import { OpenSegment } from './open-segment.ts'
 import type { Scanned } from './scan.ts'
 
 export interface SegmentRules {

@@ -1,7 +1,9 @@
 import { open, stat, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { z } from 'zod'
+import { syncFolder } from '#foundation/files'
 import { hashOf, type Head } from '../format/chain.ts'
+import { recordLine } from '../format/segment.ts'
 import type { AuditSink } from './sink.ts'
 
 const NEWLINE = 0x0a
@@ -37,16 +39,6 @@ const headOf = (path: string, text: string): Head => {
   )
 }
 
-/** A new name in a folder is durable when the folder is. */
-const syncFolder = async (path: string): Promise<void> => {
-  const folder = await open(dirname(path), 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
-}
-
 interface Opened {
   readonly file: FileHandle
   size: number
@@ -59,7 +51,8 @@ const openAnew = async (path: string): Promise<Opened> => {
   try {
     const { size } = await file.stat()
     if (size === 0) {
-      await syncFolder(path)
+      // A new name in a folder is durable when the folder is.
+      await syncFolder(dirname(path))
       return { file, size, last: undefined, torn: false }
     }
     const { text, end } = await lastLine(file, size)
@@ -114,7 +107,7 @@ export const createFileSink = (path: string): AuditSink => {
     name: `file ${path}`,
     async write(rows) {
       const target = await current()
-      const text = Buffer.from(rows.map(({ body, hash }) => `{"hash":"${hash}","record":${body}}\n`).join(''))
+      const text = Buffer.from(rows.map(recordLine).join(''))
       try {
         await target.file.appendFile(text)
         await target.file.datasync()

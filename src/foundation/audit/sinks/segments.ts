@@ -5,14 +5,16 @@ import { prevOf } from '../continuity.ts'
 import type { ChainName } from '../format/chain.ts'
 import {
   checkpointLine,
-  footerBytes,
   footerLine,
   headerLine,
   headerOf,
+  isFooterSigned,
   readLine,
   recordLine,
+  signFooter,
   type SegmentFooter,
 } from '../format/segment.ts'
+import type { Sign, VerifySignature } from '../format/signature.ts'
 import { ALL_CONFIRMED, type Confirmation, DeliveryError, type BatchLimits, type Delivery } from './delivery.ts'
 import { isInChain, type Mark } from './position.ts'
 
@@ -33,8 +35,8 @@ export interface SegmentOptions {
   readonly archive: SegmentArchive
   readonly chain: ChainName
   readonly store: AuditStore
-  readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
-  readonly verifySignature: (kid: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+  readonly sign: Sign
+  readonly verifySignature: VerifySignature
   readonly clock: Clock
 }
 
@@ -127,9 +129,7 @@ export class SegmentDelivery implements Delivery {
       digest: digestOf(content),
       sealed: clock.now(),
     }
-    const { kid, signature } = sign(footerBytes(unsigned))
-    const footer = { ...unsigned, kid, signature: signature.toString('base64url') }
-    return Buffer.concat([content, Buffer.from(footerLine(footer))])
+    return Buffer.concat([content, Buffer.from(footerLine(signFooter(unsigned, sign)))])
   }
 
   /** @returns the last record of a segment that is there already. @throws DeliveryError where it is not one of this chain */
@@ -158,10 +158,8 @@ export class SegmentDelivery implements Delivery {
     const line = readLine(content.subarray(start, -1).toString())
     if (content.at(-1) !== 0x0a || line?.kind !== 'footer') return undefined
     const { footer } = line
-    const { kid, signature, ...unsigned } = footer
     const isWhole = footer.bytes === start && footer.digest === digestOf(content.subarray(0, start))
-    const isSigned = this.#options.verifySignature(kid, footerBytes(unsigned), Buffer.from(signature, 'base64url'))
-    return isWhole && isSigned ? footer : undefined
+    return isWhole && isFooterSigned(footer, this.#options.verifySignature) ? footer : undefined
   }
 }
 

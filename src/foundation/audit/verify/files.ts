@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import type { SegmentFile } from '#foundation/store'
-import { readLine } from '../format/segment.ts'
+import { beginsAs, readLine } from '../format/segment.ts'
 import type { ChainWalk } from './walk.ts'
 
 /** A file of a chain, and how much of it is durable. */
@@ -41,7 +41,7 @@ const walkFile = async (walk: ChainWalk, { path, bytes }: Place): Promise<boolea
       let hashed = 0
       for (let end = data.indexOf(LINE_FEED, known); end !== -1; end = data.indexOf(LINE_FEED, start)) {
         const line = data.subarray(start, end)
-        if (line[2] === FOOTER_BYTE) {
+        if (beginsAs(line, 'footer')) {
           digest.update(data.subarray(hashed, start))
           hashed = start
         }
@@ -56,9 +56,6 @@ const walkFile = async (walk: ChainWalk, { path, bytes }: Place): Promise<boolea
     await file.close()
   }
 }
-
-/** The third byte of a footer's line, `{"f`: no other line has it there. */
-const FOOTER_BYTE = 0x66
 
 /** Gives a chain that is kept as segment files to a walk. */
 export const walkFiles = async (walk: ChainWalk, files: readonly Place[]): Promise<void> => {

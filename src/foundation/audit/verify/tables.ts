@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import type { AuditCheckpoint, AuditRow, AuditStore } from '#foundation/store'
+import type { AuditRow, AuditStore } from '#foundation/store'
+import { checkpointsOf, recordPages } from '../pages.ts'
 import type { ChainLine } from './walk.ts'
 
 const bodySchema = z.looseObject({
@@ -27,35 +28,11 @@ const differingColumn = (row: AuditRow): string | undefined => {
   return parsed === undefined ? undefined : COLUMNS.find((column) => parsed[column] !== row[column])
 }
 
-const PAGE = 1000
-
-/** Every record of a store, page by page. */
-export async function* recordPages(store: AuditStore, node?: string): AsyncIterable<readonly AuditRow[]> {
-  for (let afterSeq = 0; ;) {
-    const page = await store.query({ afterSeq, ...(node === undefined ? {} : { node }) }, { limit: PAGE })
-    const last = page.at(-1)
-    if (last === undefined) return
-    yield page
-    afterSeq = last.seq
-  }
-}
-
-/** The checkpoints of a chain, one after the other, read page by page. */
-async function* checkpointsOf(store: AuditStore, node: string): AsyncGenerator<AuditCheckpoint, undefined> {
-  for (let afterSeq = 0; ;) {
-    const page = await store.checkpoints(node, { afterSeq, limit: PAGE })
-    yield* page
-    const last = page.at(-1)
-    if (last === undefined) return undefined
-    afterSeq = last.seq
-  }
-}
-
 /** A chain that is kept in tables, as the lines of a segment: each checkpoint behind its record. */
 export async function* tableLines(store: AuditStore, node: string): AsyncIterable<ChainLine> {
   const checkpoints = checkpointsOf(store, node)
   let { value: next } = await checkpoints.next()
-  for await (const page of recordPages(store, node))
+  for await (const page of recordPages(store, { node }))
     for (const row of page) {
       // One of a record that is not there stands where that would be.
       for (; next !== undefined && next.seq < row.seq; { value: next } = await checkpoints.next())

@@ -1,5 +1,7 @@
 import type { AuditStore } from '#foundation/store'
 import { gapText, removedText, type Gap } from '../continuity.ts'
+import type { VerifySignature } from '../format/signature.ts'
+import { recordPages } from '../pages.ts'
 import { walkFiles } from './files.ts'
 import { tableLines } from './tables.ts'
 import {
@@ -9,7 +11,6 @@ import {
   type KnownHead,
   type KnownOfChain,
   type Problem,
-  type VerifySignature,
   type Walked,
 } from './walk.ts'
 
@@ -133,8 +134,6 @@ const walkSegments =
 const walkHere = (store: AuditStore): WalkChain =>
   store.segments === undefined ? walkTables(store) : walkSegments((of) => store.segments!(of))
 
-const PAGE = 1000
-
 /**
  * Whether a search in segments finds every order. The index is no part of the chain, and who can write it could hide an order from a start,
  * which puts back those that the database has lost.
@@ -143,13 +142,7 @@ const hiddenOrder = async (store: AuditStore, { node, orders }: Walked): Promise
   if (store.segments === undefined || orders.length === 0) return undefined
   const found = new Set<string>()
   for (const event of ORDER_EVENTS)
-    for (let afterSeq = 0; ;) {
-      const page = await store.query({ node, event, afterSeq }, { limit: PAGE })
-      for (const { hash } of page) found.add(hash)
-      const last = page.at(-1)
-      if (last === undefined) break
-      afterSeq = last.seq
-    }
+    for await (const page of recordPages(store, { node, event })) for (const { hash } of page) found.add(hash)
   const hidden = orders.find(({ hash }) => !found.has(hash))
   return hidden === undefined
     ? undefined

@@ -1,11 +1,10 @@
 import { z } from 'zod'
 import type { AuditCheckpoint } from '#foundation/store'
 import { gapSchema, gapText, removedText, type Gap, type Range } from '../continuity.ts'
-import { EARLIER_GENESIS, emptyChain, hashOf, type ChainName, type Head } from '../format/chain.ts'
-import { checkpointBytes } from '../format/checkpoint.ts'
-import { footerBytes, type SegmentFooter, type SegmentHeader, type SegmentLine } from '../format/segment.ts'
-
-export type VerifySignature = (kid: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+import { EARLIER_GENESIS, emptyChain, hashOf, placeIn, type ChainName, type Head } from '../format/chain.ts'
+import { isCheckpointSigned } from '../format/checkpoint.ts'
+import { isFooterSigned, type SegmentFooter, type SegmentHeader, type SegmentLine } from '../format/segment.ts'
+import type { VerifySignature } from '../format/signature.ts'
 
 /** A head of a chain that was kept where the store's owner is not. */
 export interface KnownHead extends Head, ChainName {
@@ -64,8 +63,6 @@ export type RecordText = Extract<SegmentLine, { kind: 'record' }>
 /** A line of a chain, or what is wrong with the place where the store keeps it. */
 export type ChainLine = SegmentLine | ({ readonly kind: 'fault' } & Problem)
 
-/** The place of a record in its chain, as its text begins. */
-const PLACE = /^\{"seq":(\d{1,16}),"prev":"([\da-f]{64})",/
 const EVENT = '"event":"'
 /** The events of records that say that others are gone. */
 const CLAIMS = ['store.lost"', 'audit.prune"'] as const
@@ -240,9 +237,9 @@ export class ChainWalk {
   /** A record that does not follow the one before: there is a gap, or it was altered. */
   #step(body: string): void {
     const { seq, hash } = this.#head
-    const place = PLACE.exec(body)
-    if (place === null) throw new Found(seq + 1, 'its text is no record')
-    const [number, prev] = [Number(place[1]), place[2]!]
+    const place = placeIn(body)
+    if (place === undefined) throw new Found(seq + 1, 'its text is no record')
+    const { seq: number, prev } = place
     if (number === seq + 1) {
       if (seq === 0 && prev === EARLIER_GENESIS) {
         this.#isUnbound = true
@@ -284,22 +281,20 @@ export class ChainWalk {
   }
 
   #checkpoint(checkpoint: AuditCheckpoint): void {
-    const { kid, signature, ...unsigned } = checkpoint
-    const { chain, verifySignature } = this.#known
+    const { seq, hash, number } = checkpoint
     this.#checkpoints += 1
-    if (!verifySignature(kid, checkpointBytes(chain, unsigned), Buffer.from(signature, 'base64url')))
-      throw new Found(unsigned.seq, 'the signature of its checkpoint is wrong')
-    if (unsigned.seq > this.#head.seq) {
+    if (!isCheckpointSigned(this.#known.chain, checkpoint, this.#known.verifySignature))
+      throw new Found(seq, 'the signature of its checkpoint is wrong')
+    if (seq > this.#head.seq) {
       this.#ahead.push(checkpoint)
       return
     }
-    if (unsigned.seq < this.#head.seq) throw new Found(unsigned.seq, 'its checkpoint does not stand behind it')
-    if (unsigned.hash !== this.#head.hash)
-      throw new Found(unsigned.seq, 'it is not the record that its checkpoint signed')
+    if (seq < this.#head.seq) throw new Found(seq, 'its checkpoint does not stand behind it')
+    if (hash !== this.#head.hash) throw new Found(seq, 'it is not the record that its checkpoint signed')
     if (this.#last !== undefined && isMissed(this.#last, checkpoint))
-      throw new Found(unsigned.seq, 'a checkpoint before it is missing')
-    this.#signedSeq = unsigned.seq
-    this.#last = unsigned.number
+      throw new Found(seq, 'a checkpoint before it is missing')
+    this.#signedSeq = seq
+    this.#last = number
   }
 
   #header({ installation, node, number, first, after }: SegmentHeader): void {
@@ -340,9 +335,9 @@ export class ChainWalk {
     this.#segment = { number, open: false }
   }
 
-  #signed({ kid, signature, ...unsigned }: SegmentFooter): void {
-    if (!this.#known.verifySignature(kid, footerBytes(unsigned), Buffer.from(signature, 'base64url')))
-      throw new Found(unsigned.last, `the signature of the footer of segment ${unsigned.number} is wrong`)
+  #signed(footer: SegmentFooter): void {
+    if (!isFooterSigned(footer, this.#known.verifySignature))
+      throw new Found(footer.last, `the signature of the footer of segment ${footer.number} is wrong`)
   }
 
   #claim(body: string): void {

@@ -1,5 +1,5 @@
 import type { Durable } from '../writer.ts'
-import { readLine } from '../../format/segment.ts'
+import { beginsAs, hashIn, readLine, TEXT_AT } from '../../format/segment.ts'
 import { byteOf, FREQUENT_EVENTS, IndexFile, placeOf, segmentOf, type Position, type Words } from './index-file.ts'
 import type { SegmentReader } from './segment-reader.ts'
 
@@ -7,8 +7,6 @@ const CHUNK = 1_048_576
 /** Records in one transaction at most. */
 const AT_ONCE = 20_000
 const LINE_FEED = 0x0a
-const H = 0x68
-const BODY = 84
 const FRONT = 2048
 const DETAIL = ',"detail":'
 const PARTS = /^\{"seq":(\d+),"prev":"[\da-f]{64}","id":("(?:[^"\\]|\\.)*"),"at":(-?\d+),([^]*)$/
@@ -16,10 +14,10 @@ const MAX_KEPT = 20_000
 
 /** The columns of a record, as its text begins. @returns undefined for a text that is no record */
 export const frontOf = (line: Buffer): string | undefined => {
-  const front = line.toString('utf8', BODY, Math.min(line.length, BODY + FRONT))
+  const front = line.toString('utf8', TEXT_AT, Math.min(line.length, TEXT_AT + FRONT))
   const end = front.indexOf(DETAIL)
   if (end !== -1) return front.slice(0, end)
-  const text = line.toString('utf8', BODY)
+  const text = line.toString('utf8', TEXT_AT)
   const later = text.indexOf(DETAIL)
   return later === -1 ? undefined : text.slice(0, later)
 }
@@ -48,7 +46,8 @@ export class IndexFeed {
     if (seq === 0) return true
     const row = this.#index.prepare('select place from records where seq = ?').get(seq)
     const place = Number(row?.['place'] ?? 0)
-    return this.#reader.line(segmentOf(place), byteOf(place))?.toString('latin1', 9, 73) === hash
+    const line = this.#reader.line(segmentOf(place), byteOf(place))
+    return line !== undefined && hashIn(line) === hash
   }
 
   /** Takes in everything up to where the chain is durable. */
@@ -106,7 +105,7 @@ export class IndexFeed {
   }
 
   #add(line: Buffer, segment: number, byte: number): void {
-    if (line[2] !== H) {
+    if (!beginsAs(line, 'record')) {
       const read = readLine(line.toString('utf8'))
       if (read?.kind === 'header') this.#index.addSegment(segment, line.toString('utf8'))
       if (read?.kind === 'checkpoint') this.#index.addCheckpoint(read.checkpoint.seq, placeOf(segment, byte))
@@ -124,7 +123,7 @@ export class IndexFeed {
       { id: JSON.parse(id!) as string, at: Number(at) },
       words,
     )
-    this.#last = { seq: Number(number), hash: line.toString('latin1', 9, 73) }
+    this.#last = { seq: Number(number), hash: hashIn(line) }
   }
 
   /** The same few combinations of words come again and again. */

@@ -1,5 +1,6 @@
 import type { AuditFilter, AuditRow } from '#foundation/store'
 import { readLine } from '../../format/segment.ts'
+import { downstreamsOfRecord } from '../../record.ts'
 import { frontOf } from './feed.ts'
 import { byteOf, FREQUENT_EVENTS, ID_GROUP, segmentOf, shortId, WORD_GROUP, type IndexFile } from './index-file.ts'
 import type { SegmentReader } from './segment-reader.ts'
@@ -28,7 +29,7 @@ const downstreamWords = (index: IndexFile, id: string): number[] =>
   index
     .prepare(`select id, word from words where word = ? or word like ? escape '\\'`)
     .all(id, `%${escaped(id)}%`)
-    .filter(({ word }) => String(word).split(' ').includes(id))
+    .filter(({ word }) => downstreamsOfRecord({ downstream: String(word) }).includes(id))
     .map(({ id: number }) => Number(number))
 
 const planOf = (index: IndexFile, filter: AuditFilter): Plan | undefined => {
@@ -182,7 +183,7 @@ const matches = (row: AuditRow, filter: AuditFilter, mentioned: string | undefin
   if (filter.id !== undefined && row.id !== filter.id) return false
   if (EQUAL.some((column) => filter[column] !== undefined && row[column] !== filter[column])) return false
   if (filter.otherThan?.includes(row.event) === true) return false
-  if (filter.downstream !== undefined && row.downstream?.split(' ').includes(filter.downstream) !== true) return false
+  if (filter.downstream !== undefined && !downstreamsOfRecord(row).includes(filter.downstream)) return false
   if (row.at < (filter.since ?? -Infinity) || row.at > (filter.until ?? Infinity)) return false
   return mentioned === undefined || row.body.toLowerCase().includes(mentioned)
 }
