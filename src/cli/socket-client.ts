@@ -176,7 +176,10 @@ export const follow = (socketPath: string, what: SocketRequest, follower: Follow
     })
   })
 
-/** Sends a request whose answer is taken as it comes. @throws CommandError for a refusal, and for an answer that is cut off */
+/**
+ * Sends a request whose answer is taken as it comes. @throws CommandError for a refusal, and for an answer that is cut
+ * off
+ */
 export const download = async (
   socketPath: string,
   what: SocketRequest,

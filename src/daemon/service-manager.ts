@@ -42,7 +42,8 @@ const watchdogInterval = (
 }
 
 /**
- * Tells the service manager how the daemon is. A main thread that is stuck sends no sign of life, and the manager starts the daemon
+ * Tells the service manager how the daemon is. A main thread that is stuck sends no sign of life, and the manager
+ * starts the daemon
  * anew. What the manager does not take is logged and stops nothing.
  */
 export const createServiceManager = (options: ServiceManagerOptions): ServiceManager => {

@@ -52,7 +52,8 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
   }
   const egress = createEgress({
     allowLoopback: true,
-    // Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay refused.
+    // Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay
+    // refused.
     allowPrivate: PRIVATE_RANGES,
     timeout: access.timeout,
     ...(ca === undefined ? {} : { ca }),

@@ -45,7 +45,10 @@ const BACKGROUND_WAITS = { first: 1000, longest: 60_000, longestAsked: LONGEST_A
 /** Most records and bytes that are appended to a file at once. */
 const FILE_BATCH = { records: 512, bytes: 4_194_304 }
 
-/** The settings name the receivers, and no tenant has a say in it: they may be on this machine or in this site. Cloud metadata addresses stay refused. */
+/**
+ * The settings name the receivers, and no tenant has a say in it: they may be on this machine or in this site. Cloud
+ * metadata addresses stay refused.
+ */
 const REACHABLE = { allowLoopback: true, allowPrivate: PRIVATE_RANGES }
 
 export interface AuditSinkSurroundings extends Surroundings {

@@ -18,7 +18,9 @@ import { withAudit } from './with-audit.ts'
 
 /** Token exchange for a user, client credentials for a server itself, and connections for either. */
 export interface Exchange {
-  /** @param form set where the request is nothing but this form of this process: it may come again, and is remembered */
+  /**
+   * @param form set where the request is nothing but this form of this process: it may come again, and is remembered
+   */
   exchange(origin: RequestOrigin, request: TokenExchangeRequest, form?: RepeatableRequest): Promise<IssuedToken>
   /**
    * As `exchange`, for a request that is the same as one that was answered before, and whose inputs are all the same.

@@ -12,12 +12,14 @@ import type { Obtained, Recall } from './obtain.ts'
 import type { TokenRequest } from './request.ts'
 
 /**
- * The first three steps of an exchange (who calls, for whom, for what) are a function of their inputs. Of a request that comes again with the same inputs
+ * The first three steps of an exchange (who calls, for whom, for what) are a function of their inputs. Of a request
+ * that comes again with the same inputs
  * what they proved is looked up. The credential, the record, and the check after the record are those of every request.
  *
  * The inputs, and where each of them is held (docs/decisions/0029-memo.md):
  * - the form, and every fact of the kernel about the calling process: the key, as a digest;
- * - the files, policies, revocations, disabled users and frozen tenants: by identity or number, else all entries are dropped;
+ * - the files, policies, revocations, disabled users and frozen tenants: by identity or number, else all entries are
+ * dropped;
  * - the end of the subject token, and the end of the time for which its signature is not checked anew: `until`;
  * - exec sessions of the calling process: an entry is neither made nor found while there is one;
  * - what is used once or counted, and what policy reads off the clock: such requests have no entry.
@@ -63,7 +65,10 @@ interface MemoOptions {
   readonly revocationIndex: Pick<RevocationIndex, 'version'>
   readonly exec: Pick<ExecSessions, 'of'>
   readonly recall: Recall
-  /** Until when a verified token counts without being verified anew (ms since the epoch); undefined: it is verified each time. */
+  /**
+   * Until when a verified token counts without being verified anew (ms since the epoch); undefined: it is verified each
+   * time.
+   */
   readonly countsUntil: (subject: VerifiedSubject) => number | undefined
   readonly clock: Clock
 }

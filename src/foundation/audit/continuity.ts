@@ -29,7 +29,9 @@ export const gapText = (node: string, { from, to, after, before }: Gap): string 
 export const removedText = (node: string, { from, to, after, before }: Range): string =>
   `removed records\n${JSON.stringify([node, from, to, after, before])}`
 
-/** The last confirmed rows of a chain and their checkpoints, in memory: what the store loses is written again from here. */
+/**
+ * The last confirmed rows of a chain and their checkpoints, in memory: what the store loses is written again from here.
+ */
 export class RecentRows {
   readonly #bytes: number
   #rows: AuditRow[] = []

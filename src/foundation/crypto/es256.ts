@@ -23,7 +23,10 @@ const copyInteger = (der: Uint8Array, start: number, half: Uint8Array): number =
   return next
 }
 
-/** The two numbers of a signature in DER (RFC 3279 section 2.2.3) in the form of RFC 7518 section 3.4. @throws Error for any other text */
+/**
+ * The two numbers of a signature in DER (RFC 3279 section 2.2.3) in the form of RFC 7518 section 3.4. @throws Error for
+ * any other text
+ */
 export const rawOfDer = (der: Uint8Array): Buffer => {
   // Two integers of 33 bytes at most: every length fits one byte.
   if (der[0] !== SEQUENCE || der[1] !== der.length - 2 || der.length > 2 + 2 * (HALF + 3))
@@ -34,7 +37,10 @@ export const rawOfDer = (der: Uint8Array): Buffer => {
   return raw
 }
 
-/** Writes a number as a DER integer, without needless zeros, and with one where the first bit is set. @returns where the next one starts */
+/**
+ * Writes a number as a DER integer, without needless zeros, and with one where the first bit is set. @returns where the
+ * next one starts
+ */
 const writeInteger = (number: Uint8Array, der: Buffer, start: number): number => {
   let from = 0
   while (from < HALF - 1 && number[from] === 0) from += 1

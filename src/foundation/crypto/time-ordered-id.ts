@@ -1,7 +1,8 @@
 import type { Clock, Random } from '#clock'
 
 /**
- * Crockford's base32 in small letters. Its order is that of the bytes, and also that of every collation of a database, because it
+ * Crockford's base32 in small letters. Its order is that of the bytes, and also that of every collation of a database,
+ * because it
  * has digits and one case alone; base64url's order is neither. It lacks letters that are taken for another one.
  */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
@@ -12,7 +13,10 @@ const MAX_TIME = 2 ** 48 - 1
 /** Bytes of randomness: 80 bits, 16 characters. */
 const RANDOM_BYTES = 10
 
-/** 48 bits as ten characters. @param time ms since the epoch; a clock before it or after the year 10889 counts as the nearest moment */
+/**
+ * 48 bits as ten characters. @param time ms since the epoch; a clock before it or after the year 10889 counts as the
+ * nearest moment
+ */
 const timeText = (time: number): string => {
   let rest = Math.min(Math.max(Math.floor(time), 0), MAX_TIME)
   let text = ''
@@ -38,8 +42,10 @@ const randomBits = (bytes: Uint8Array): string => {
 }
 
 /**
- * Makes ids that are told apart and sort by the time at which they were made: a ULID in small letters, 48 bits of time and 80 of
- * randomness. What is indexed by them is written at one end of the index, where a random id makes a page of its own dirty for each row. An
+ * Makes ids that are told apart and sort by the time at which they were made: a ULID in small letters, 48 bits of time
+ * and 80 of
+ * randomness. What is indexed by them is written at one end of the index, where a random id makes a page of its own
+ * dirty for each row. An
  * id tells when it was made, and is no secret.
  */
 export const createTimeOrderedIds = ({

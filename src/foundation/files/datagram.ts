@@ -63,7 +63,8 @@ type Calls = Awaited<ReturnType<typeof loadCalls>>
 let loaded: Promise<Calls> | undefined
 
 /**
- * `struct sockaddr_un`, whose family is in the order of the machine: every one that Node runs on here is little endian. A path
+ * `struct sockaddr_un`, whose family is in the order of the machine: every one that Node runs on here is little endian.
+ * A path
  * that begins with `@` is a name without a file (unix(7), abstract), which has no zero at its end.
  */
 const addressOf = (path: string): Buffer => {
@@ -93,7 +94,8 @@ const sendOne = async (
 }
 
 /**
- * Sends messages as datagrams to a Unix socket, which Node cannot. The kernel puts each into the queue of the receiver or
+ * Sends messages as datagrams to a Unix socket, which Node cannot. The kernel puts each into the queue of the receiver
+ * or
  * refuses it (unix(7)): a receiver that dies loses its queue.
  * @throws DatagramError
  */

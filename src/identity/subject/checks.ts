@@ -16,7 +16,10 @@ export const earliestIssueOf = (iat: number | undefined): number => ((iat ?? 0) 
 export const invalid = (problem: string, cause?: unknown): DeputyError =>
   refuse('subject_token_invalid', { problem }, cause)
 
-/** Claims of the forms that the standards say. @param payload without those that are null (`presentClaims`) @throws DeputyError `subject_token_invalid` */
+/**
+ * Claims of the forms that the standards say. @param payload without those that are null (`presentClaims`) @throws
+ * DeputyError `subject_token_invalid`
+ */
 export const parseClaims = (payload: Readonly<Record<string, unknown>>): SubjectClaims => {
   const parsed = subjectClaimsSchema.safeParse(payload)
   if (!parsed.success)

@@ -18,7 +18,10 @@ export interface SubjectVerifier {
   verify(request: SubjectRequest): Promise<VerifiedSubject>
   /** The user for whom the Unix user has signed in. @throws DeputyError `subject_session_missing`, `subject_session_not_allowed` */
   fromSession(request: { uid: number; server: Server }): Promise<VerifiedSubject>
-  /** Until when a verified token counts without being verified anew (ms since the epoch); undefined where it is verified each time. */
+  /**
+   * Until when a verified token counts without being verified anew (ms since the epoch); undefined where it is verified
+   * each time.
+   */
   countsUntil(subject: VerifiedSubject): number | undefined
 }
 

@@ -1,5 +1,6 @@
 /**
- * `deputy-sdk/mcp`: an MCP server over HTTP, for `@modelcontextprotocol/server` 2.x, whose users Deputy verifies and whose
+ * `deputy-sdk/mcp`: an MCP server over HTTP, for `@modelcontextprotocol/server` 2.x, whose users Deputy verifies and
+ * whose
  * credentials Deputy keeps.
  *
  *     const listener = createMcpListener({}, (deputy) => {

@@ -1,5 +1,6 @@
 /**
- * `deputy-sdk/mcp-v1`: as `deputy-sdk/mcp`, for `@modelcontextprotocol/sdk` 1.x (revision 2025-11-25 and older, with sessions).
+ * `deputy-sdk/mcp-v1`: as `deputy-sdk/mcp`, for `@modelcontextprotocol/sdk` 1.x (revision 2025-11-25 and older, with
+ * sessions).
  *
  *     const listener = createMcpListener({}, (deputy) => {
  *       const server = new McpServer({ name: 'notes', version: '1.0.0' })

@@ -56,7 +56,9 @@ export class Checkpoints {
     this.#due.unref()
   }
 
-  /** Signs the last record, then what else is due. @returns whether that was done; the status has the reason where not */
+  /**
+   * Signs the last record, then what else is due. @returns whether that was done; the status has the reason where not
+   */
   async take(): Promise<boolean> {
     try {
       await this.#signer.ask(async () => {

@@ -139,7 +139,9 @@ export class TableChain implements ChainWriter {
     this.#recent.add(rows)
   }
 
-  /** Finds out what the store has of the rows in doubt, and of all before them. @returns the rows in doubt that it has */
+  /**
+   * Finds out what the store has of the rows in doubt, and of all before them. @returns the rows in doubt that it has
+   */
   async #settle(doubtful: readonly AuditRow[]): Promise<readonly AuditRow[]> {
     const { store } = this.#options
     const head = this.#head

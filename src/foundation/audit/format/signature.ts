@@ -1,7 +1,9 @@
 /** Signs with a key of this installation. @throws Error where there is none now */
 export type Sign = (bytes: Uint8Array) => { readonly kid: string; readonly signature: Buffer }
 
-/** Whether a signature is one of the bytes by the key of this name; false for a key that is not of this installation. */
+/**
+ * Whether a signature is one of the bytes by the key of this name; false for a key that is not of this installation.
+ */
 export type VerifySignature = (kid: string, bytes: Uint8Array, signature: Uint8Array) => boolean
 
 /** What is added to what was signed. */

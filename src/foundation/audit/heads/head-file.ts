@@ -35,7 +35,10 @@ export const openHeadFolder = async (folder: string): Promise<void> => {
 
 export const headFilePath = (folder: string, node: string): string => join(folder, `${node}.json`)
 
-/** @returns undefined for a file that is not there. @throws DeputyError `config_invalid` for one that holds something else */
+/**
+ * @returns undefined for a file that is not there. @throws DeputyError `config_invalid` for one that holds something
+ * else
+ */
 export const readHeadFile = async (path: string): Promise<HeadFile | undefined> => {
   let text: string
   try {

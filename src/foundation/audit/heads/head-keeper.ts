@@ -30,8 +30,10 @@ const sameHead = (a: SignedHead, b: SignedHead): boolean =>
 const nameOf = ({ node, seq }: SignedHead): string => `record ${seq} of the node ${node}`
 
 /**
- * Keeps the newest signed head of every chain in a file outside of the store, so that an end that is cut off, written anew or taken
- * from an older copy is missed. A head that the store has no more is kept until a person acknowledges it, whatever the chain
+ * Keeps the newest signed head of every chain in a file outside of the store, so that an end that is cut off, written
+ * anew or taken
+ * from an older copy is missed. A head that the store has no more is kept until a person acknowledges it, whatever the
+ * chain
  * becomes.
  */
 export class HeadKeeper {
@@ -139,7 +141,8 @@ export class HeadKeeper {
     const { store, chain, logger } = this.#options
     const isOurs = head.installation === chain.installation
     const isOwn = isOurs && head.node === chain.node
-    // Checkpoints are numbered on: where the store ends before this one, its end was replaced, whatever a search finds there.
+    // Checkpoints are numbered on: where the store ends before this one, its end was replaced, whatever a search finds
+    // there.
     const isBehind = isOwn && ((await store.lastCheckpoint())?.number ?? 0) < head.number
     if (isOwn && !isBehind && (await store.head())?.hash === head.hash) return
     const [row] =

@@ -46,7 +46,10 @@ class Move {
     return this.#problems
   }
 
-  /** Each record is checked as it is written: its hash, what it follows, and its columns. One that is not as it should be is moved nevertheless. */
+  /**
+   * Each record is checked as it is written: its hash, what it follows, and its columns. One that is not as it should
+   * be is moved nevertheless.
+   */
   async records(rows: readonly AuditRow[]): Promise<void> {
     const [first] = rows
     if (first === undefined) return
@@ -110,7 +113,8 @@ const moveRecords = async ({ tables, sign }: Adoption, connection: WriterConnect
 }
 
 /**
- * The tables have their records in the segments as well: they are taken out, a page at a time, so that other work goes on.
+ * The tables have their records in the segments as well: they are taken out, a page at a time, so that other work goes
+ * on.
  * @param segments where they must be
  */
 export const emptyTables = async (
@@ -133,8 +137,10 @@ export const emptyTables = async (
 }
 
 /**
- * Takes the records of an earlier version out of the tables into segments, once. They are written into a folder beside, which
- * gets its name when it is whole: a process that is killed meanwhile begins anew, and one that is killed later goes on with
+ * Takes the records of an earlier version out of the tables into segments, once. They are written into a folder beside,
+ * which
+ * gets its name when it is whole: a process that is killed meanwhile begins anew, and one that is killed later goes on
+ * with
  * removing what the tables have still.
  * @returns what is not as it should be in the chain that was moved, each as a sentence
  * @throws DeputyError `store_unavailable`, `start_failed`

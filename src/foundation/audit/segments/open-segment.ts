@@ -15,7 +15,8 @@ import type { Scanned } from './scan.ts'
 /** Room is made ahead by so much: a batch that changes no length and no extent of its file is durable sooner. */
 const ROOM = 1_048_576
 /**
- * Room is written by pieces of this size. The kernel keeps a piece of a file in memory in units as large as it was written at
+ * Room is written by pieces of this size. The kernel keeps a piece of a file in memory in units as large as it was
+ * written at
  * first, and counts and may write the whole unit for each batch that touches it.
  */
 const PIECE = Buffer.alloc(8192)

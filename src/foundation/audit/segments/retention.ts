@@ -3,7 +3,10 @@ import { removedText } from '../continuity.ts'
 import type { SealedSegment } from './folder.ts'
 import type { WriterConnection } from './writer-connection.ts'
 
-/** How long records are kept: a segment whose last record is older (ms), or the oldest ones of a log that is larger (bytes). */
+/**
+ * How long records are kept: a segment whose last record is older (ms), or the oldest ones of a log that is larger
+ * (bytes).
+ */
 export interface RetentionRules {
   readonly age?: number | undefined
   readonly size?: number | undefined
@@ -29,7 +32,8 @@ export interface Pruned {
 }
 
 /**
- * The segments whose time is over: the oldest ones, without a gap, and never the newest of the sealed ones, because the next start
+ * The segments whose time is over: the oldest ones, without a gap, and never the newest of the sealed ones, because the
+ * next start
  * reads the last checkpoint there.
  */
 export const removableSegments = (
@@ -63,8 +67,10 @@ const rangeOf = (node: string, { footer }: SealedSegment, prove: PruneOptions['p
 }
 
 /**
- * Removes the records of segments whose time is over. Their footers stay, and a record explains each: of those that were removed
- * before as well, because the record that explained them goes with its own segment one day. The record is durable before anything is
+ * Removes the records of segments whose time is over. Their footers stay, and a record explains each: of those that
+ * were removed
+ * before as well, because the record that explained them goes with its own segment one day. The record is durable
+ * before anything is
  * removed, so that a kill in between leaves records that are still there.
  * @throws DeputyError `store_unavailable`, `audit_unavailable`
  */

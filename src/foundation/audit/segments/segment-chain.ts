@@ -16,7 +16,10 @@ export interface LastOfChain {
   sealWanted: boolean
 }
 
-/** A chain in segment files. Its records are linked, hashed and written by the thread at the other end of the connection. */
+/**
+ * A chain in segment files. Its records are linked, hashed and written by the thread at the other end of the
+ * connection.
+ */
 export class SegmentChain implements ChainWriter {
   /** A record is durable before what it allows is written to the database. */
   readonly joinsWrites = false

@@ -11,7 +11,10 @@ import { prune, type Pruned, type PruneOptions } from './retention.ts'
 import { SegmentChain } from './segment-chain.ts'
 import { WriterConnection, type Started } from './writer-connection.ts'
 
-/** How often is looked (ms) whether the index is far behind the segments, and how far (bytes) is: 50,000 records, half a second. */
+/**
+ * How often is looked (ms) whether the index is far behind the segments, and how far (bytes) is: 50,000 records, half a
+ * second.
+ */
 const FEED_MS = 2000
 const FEED_BYTES = 64 * 1_048_576
 

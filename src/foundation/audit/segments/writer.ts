@@ -37,7 +37,9 @@ export interface Durable {
 export interface Recovery {
   /** What is not as it was written, each as a sentence. */
   readonly problems: readonly string[]
-  /** A batch that was being written when the power failed was cut off; what could be read of it is kept in this file. */
+  /**
+   * A batch that was being written when the power failed was cut off; what could be read of it is kept in this file.
+   */
   readonly torn: { readonly segment: string; readonly byte: number; readonly kept: string } | undefined
 }
 
@@ -62,7 +64,8 @@ export interface Placed {
 export class ChainConflict extends Error {}
 
 /**
- * Writes one chain into segments. One process may do that at a time, and one thread of it. Every method returns when what
+ * Writes one chain into segments. One process may do that at a time, and one thread of it. Every method returns when
+ * what
  * it wrote is on the disk, and throws when it is not: then nothing of it is part of the chain.
  */
 export class SegmentWriter {

@@ -19,7 +19,10 @@ interface Categories {
 
 const of = (category: string, ...type: readonly string[]): Categories => ({ category: [category], type })
 
-/** https://www.elastic.co/docs/reference/ecs/ecs-category-field-values-reference: by the name of an event, or its beginning. */
+/**
+ * https://www.elastic.co/docs/reference/ecs/ecs-category-field-values-reference: by the name of an event, or its
+ * beginning.
+ */
 const CATEGORIES: readonly (readonly [begin: string, categories: Categories])[] = [
   ['config.reload', of('configuration', 'change')],
   ['connection.open', of('session', 'start')],

@@ -52,7 +52,8 @@ export interface FollowerOptions {
 }
 
 /**
- * A sink that no caller waits for. It reads the store by pages and holds one batch at a time, so that a receiver that is slow, silent
+ * A sink that no caller waits for. It reads the store by pages and holds one batch at a time, so that a receiver that
+ * is slow, silent
  * or away holds up no record and takes no memory; what it missed it gets in order as soon as it is back.
  */
 export class Follower {
@@ -230,7 +231,10 @@ export class Follower {
     this.#answered = answered ?? null
   }
 
-  /** Until `isOver`, which is asked when something was appended; at most for `ms`, and never beyond the end of the daemon. */
+  /**
+   * Until `isOver`, which is asked when something was appended; at most for `ms`, and never beyond the end of the
+   * daemon.
+   */
   async #pause(isOver: () => boolean, ms?: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const timer = ms === undefined ? undefined : setTimeout(resolve, ms)

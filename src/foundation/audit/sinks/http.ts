@@ -15,7 +15,10 @@ const BODIES = {
   },
 } as const
 
-/** Batches of JSON documents by POST: an array, or one document a line. Any status from 200 to 299 confirms the whole batch. */
+/**
+ * Batches of JSON documents by POST: an array, or one document a line. Any status from 200 to 299 confirms the whole
+ * batch.
+ */
 export const createHttpDelivery = (
   of: Pick<Delivery, 'name' | 'limits'>,
   receiver: HttpReceiver,

@@ -89,7 +89,10 @@ const confirmationOf = ({ text, words }: Answer, records: number): Confirmation 
   return rejected === 0 ? ALL_CONFIRMED : { rejected: Math.min(rejected, records), problem: struck(errorMessage) }
 }
 
-/** https://opentelemetry.io/docs/specs/otlp/#otlphttp-response: what may be sent again; any other failure is one of these records. */
+/**
+ * https://opentelemetry.io/docs/specs/otlp/#otlphttp-response: what may be sent again; any other failure is one of
+ * these records.
+ */
 const RETRYABLE = new Set([429, 502, 503, 504])
 
 export interface OtlpOptions {
@@ -99,7 +102,8 @@ export interface OtlpOptions {
 }
 
 /**
- * Logs in the JSON of OTLP/HTTP. What the receiver reports as rejected within a batch that it took is not sent again, as the
+ * Logs in the JSON of OTLP/HTTP. What the receiver reports as rejected within a batch that it took is not sent again,
+ * as the
  * protocol says; it counts as refused.
  */
 export const createOtlpDelivery = (

@@ -6,7 +6,10 @@ import { prevOf } from '../continuity.ts'
 /** Before the first record of a chain. */
 export const BEFORE_ALL: Head = { seq: 0, hash: '' }
 
-/** How often a position is written at most (ms): after a crash as many records come twice as were confirmed in that time. */
+/**
+ * How often a position is written at most (ms): after a crash as many records come twice as were confirmed in that
+ * time.
+ */
 const WRITE_INTERVAL_MS = 2000
 
 /** What a sink has to remember beside its position, as a text. */
@@ -35,14 +38,16 @@ export interface PositionOptions {
 }
 
 /**
- * What a position's proof covers. Without it, who can write the store could move a position forward, and the records between would
+ * What a position's proof covers. Without it, who can write the store could move a position forward, and the records
+ * between would
  * never reach the sink.
  */
 const positionText = (node: string, sink: string, { seq, hash, mark }: Head & { readonly mark: string }): string =>
   `audit sink position\n${JSON.stringify([node, sink, seq, hash, mark])}`
 
 /**
- * Up to where a sink has confirmed the chain of this node. It is written to the store after the confirmation, now and then and
+ * Up to where a sink has confirmed the chain of this node. It is written to the store after the confirmation, now and
+ * then and
  * at the end, so that it is never ahead of what was confirmed.
  */
 export class SinkPosition {
@@ -120,7 +125,10 @@ export class SinkPosition {
   }
 }
 
-/** Whether a record is in the store's chain, or the oldest one that is left follows it: retention removes whole beginnings. */
+/**
+ * Whether a record is in the store's chain, or the oldest one that is left follows it: retention removes whole
+ * beginnings.
+ */
 export const isInChain = async (store: AuditStore, { seq, hash }: Head): Promise<boolean> => {
   const [first] = await store.query({ afterSeq: seq - 1 }, { limit: 1 })
   if (first === undefined) return false
@@ -129,7 +137,8 @@ export const isInChain = async (store: AuditStore, { seq, hash }: Head): Promise
 
 /**
  * Compares a position with the chain.
- * @returns the position; for a sink that begins where retention has removed the oldest records, the one before the first that is left
+ * @returns the position; for a sink that begins where retention has removed the oldest records, the one before the
+ * first that is left
  * @throws Error with a sentence
  */
 const assertContinues = async (store: AuditStore, position: Head): Promise<Head> => {

@@ -24,7 +24,10 @@ export class PositionedSink implements AuditSink {
     return this.#options.position.begin()
   }
 
-  /** @throws Error; where the receiver refuses some records for good, those count as refused, and the next batch goes on after them */
+  /**
+   * @throws Error; where the receiver refuses some records for good, those count as refused, and the next batch goes on
+   * after them
+   */
   async write(rows: readonly AuditRow[]): Promise<void> {
     const { delivery, position, pacing, deadline, logger } = this.#options
     // A receiver that has just failed is left alone: a caller learns that at once instead of after the deadline.

@@ -78,7 +78,9 @@ const problemIn = (error: unknown): string => {
   return connectionProblem(error) ?? 'its answer is no HTTP, or was cut off'
 }
 
-/** Statuses that say of the records themselves that they are not taken: RFC 9110 sections 15.5.1, 15.5.14 and 15.5.21. */
+/**
+ * Statuses that say of the records themselves that they are not taken: RFC 9110 sections 15.5.1, 15.5.14 and 15.5.21.
+ */
 const REFUSES_CONTENT = new Set([400, 413, 422])
 
 /** An answer that confirms nothing, by its status. */

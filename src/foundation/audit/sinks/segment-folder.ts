@@ -3,7 +3,9 @@ import { dirname, join } from 'node:path'
 import { createFile, syncFolder } from '#foundation/files'
 import type { SegmentArchive } from './segments.ts'
 
-/** Segments in a folder, such as one on another machine's disk that is mounted here. Files have mode 0600, folders 0700. */
+/**
+ * Segments in a folder, such as one on another machine's disk that is mounted here. Files have mode 0600, folders 0700.
+ */
 export const createSegmentFolder = (folder: string): SegmentArchive => ({
   async put(name, content) {
     const path = join(folder, name)

@@ -40,7 +40,10 @@ export interface SegmentOptions {
   readonly clock: Clock
 }
 
-/** What a segment is longer than its records, at most, in proportion; and the room for its header, footer and checkpoints (bytes). */
+/**
+ * What a segment is longer than its records, at most, in proportion; and the room for its header, footer and
+ * checkpoints (bytes).
+ */
 const LINE_OVERHEAD = 2
 const ROOM_BYTES = 16_777_216
 
@@ -48,8 +51,10 @@ const ROOM_BYTES = 16_777_216
 const nameOf = (node: string, number: number): string => `${node}/${String(number).padStart(10, '0')}.jsonl`
 
 /**
- * Sealed segments of docs/audit-format.md, numbered from 1. A segment ends with a record that a checkpoint signs, wherever there is one,
- * so that every checkpoint is in the archive. A segment that is there already, because the daemon ended before it had written its position,
+ * Sealed segments of docs/audit-format.md, numbered from 1. A segment ends with a record that a checkpoint signs,
+ * wherever there is one,
+ * so that every checkpoint is in the archive. A segment that is there already, because the daemon ended before it had
+ * written its position,
  * is read, compared and taken over.
  */
 export class SegmentDelivery implements Delivery {
@@ -132,7 +137,10 @@ export class SegmentDelivery implements Delivery {
     return Buffer.concat([content, Buffer.from(footerLine(signFooter(unsigned, sign)))])
   }
 
-  /** @returns the last record of a segment that is there already. @throws DeliveryError where it is not one of this chain */
+  /**
+   * @returns the last record of a segment that is there already. @throws DeliveryError where it is not one of this
+   * chain
+   */
   async #takeOver(name: string, first: AuditRow, number: number, signal: AbortSignal): Promise<number> {
     const { archive, chain, limits, store } = this.#options
     const found = await archive.get(name, limits.bytes * LINE_OVERHEAD + ROOM_BYTES, signal)

@@ -7,7 +7,10 @@ export interface AuditSink {
   write(rows: readonly AuditRow[]): Promise<void>
   /** ms in which it must answer, where that is not as for the others. */
   readonly deadline?: number
-  /** The last record that it keeps, so that it gets those that it missed, and seq 0 before the first; undefined: none, and it begins now. */
+  /**
+   * The last record that it keeps, so that it gets those that it missed, and seq 0 before the first; undefined: none,
+   * and it begins now.
+   */
   head?(): Promise<Head | undefined>
   close(): Promise<void>
 }

@@ -11,7 +11,10 @@ export interface SplunkOptions {
   readonly document: ToDocument
 }
 
-/** https://docs.splunk.com/Documentation/Splunk/latest/Data/FormateventsforHTTPEventCollector: objects one after the other, no array. */
+/**
+ * https://docs.splunk.com/Documentation/Splunk/latest/Data/FormateventsforHTTPEventCollector: objects one after the
+ * other, no array.
+ */
 const toEvent = (row: AuditRow, { index, sourcetype, node, document }: SplunkOptions): string =>
   JSON.stringify({ time: row.at / 1000, host: node, source: 'deputy', sourcetype, index, event: document(row) })
 
@@ -26,14 +29,16 @@ const codeOf = (text: string): z.output<typeof answerSchema> | undefined => {
 }
 
 /**
- * Codes about the events of a request; the others are about the token, the index or the server. 5: no data, 6: invalid data
+ * Codes about the events of a request; the others are about the token, the index or the server. 5: no data, 6: invalid
+ * data
  * format, 12 and 13: no or an empty event, 15: error in the handling of indexed fields.
  * https://docs.splunk.com/Documentation/Splunk/latest/Data/TroubleshootHTTPEventCollector
  */
 const REFUSES_CONTENT = new Set([5, 6, 12, 13, 15])
 
 /**
- * The HTTP Event Collector of Splunk. Only status 200 with the code 0 in the answer confirms: a proxy before the collector may
+ * The HTTP Event Collector of Splunk. Only status 200 with the code 0 in the answer confirms: a proxy before the
+ * collector may
  * answer 200 by itself.
  */
 export const createSplunkDelivery = (

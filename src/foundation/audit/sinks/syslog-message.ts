@@ -36,7 +36,9 @@ const headerField = (text: string, longest: number): string => {
   return kept === '' ? '-' : kept
 }
 
-/** Section 6.3.3. A control character would end the message at a receiver that reads by lines, so that none goes out. */
+/**
+ * Section 6.3.3. A control character would end the message at a receiver that reads by lines, so that none goes out.
+ */
 const parameterValue = (text: string): string =>
   // oxlint-disable-next-line no-control-regex
   text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd').replace(/["\\\]]/g, '\\$&')

@@ -66,7 +66,8 @@ const claimsOver = (gap: Gap, removals: ReadonlyMap<number, Claim>): Claim[] => 
 }
 
 /**
- * What a walk found, with its claims held against their proofs: the chain needs no key, so who can write the store could
+ * What a walk found, with its claims held against their proofs: the chain needs no key, so who can write the store
+ * could
  * write such a record, too.
  */
 export const judge = ({ node, gaps, removed, claims, problem }: Walked, isProved: IsProved): Judged => {
@@ -135,7 +136,8 @@ const walkHere = (store: AuditStore): WalkChain =>
   store.segments === undefined ? walkTables(store) : walkSegments((of) => store.segments!(of))
 
 /**
- * Whether a search in segments finds every order. The index is no part of the chain, and who can write it could hide an order from a start,
+ * Whether a search in segments finds every order. The index is no part of the chain, and who can write it could hide an
+ * order from a start,
  * which puts back those that the database has lost.
  */
 const hiddenOrder = async (store: AuditStore, { node, orders }: Walked): Promise<Problem | undefined> => {
@@ -153,7 +155,8 @@ const hiddenOrder = async (store: AuditStore, { node, orders }: Walked): Promise
 }
 
 /**
- * Verifies the chain of every node that has one, or had one as a known head says: the own first. Of one that does not hold,
+ * Verifies the chain of every node that has one, or had one as a known head says: the own first. Of one that does not
+ * hold,
  * the first problem is told.
  */
 export const verifyChains = async (

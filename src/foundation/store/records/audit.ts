@@ -95,7 +95,8 @@ export interface AuditStore {
   /** The newest one of the own chain. */
   lastCheckpoint(): Promise<AuditCheckpoint | undefined>
   /**
-   * Takes the oldest records of the own chain out, and then the checkpoints: of a store whose records are elsewhere by now.
+   * Takes the oldest records of the own chain out, and then the checkpoints: of a store whose records are elsewhere by
+   * now.
    * @returns how many records there were to take out
    */
   removeOldest?(count: number): Promise<number>

@@ -7,9 +7,13 @@ type Distribute<T> = T extends unknown ? Omit<T, 'id'> : never
 // Sources run as TypeScript, the published package as JavaScript: the thread's file is in the same folder.
 const threadFile = new URL(import.meta.url.endsWith('.ts') ? './index-thread.ts' : './index-thread.js', import.meta.url)
 
-/** ms without any sign of the thread, after which what was asked is refused. An index that is made anew takes its time. */
+/**
+ * ms without any sign of the thread, after which what was asked is refused. An index that is made anew takes its time.
+ */
 const SILENCE_MS = 10_000
-/** The thread takes about 25 MB: it ends when for so long (ms) there was no question, and the next one begins another. */
+/**
+ * The thread takes about 25 MB: it ends when for so long (ms) there was no question, and the next one begins another.
+ */
 const REST_MS = 30_000
 
 /** The way to the thread of the index, which is there for as long as there are questions. */

@@ -79,7 +79,8 @@ export interface Position {
 const MAX_KEPT = 20_000
 
 /**
- * The index of a chain in segments: an SQLite file that may go or be wrong at any time, for it is made of the segments alone.
+ * The index of a chain in segments: an SQLite file that may go or be wrong at any time, for it is made of the segments
+ * alone.
  * It holds where each record is and what it is found by, words as numbers; texts are read from the segments.
  */
 export class IndexFile {
@@ -258,7 +259,8 @@ export class IndexFile {
 
 const connect = (path: string): DatabaseSync => {
   const database = new DatabaseSync(path)
-  // A commit is in the file when the power fails or not; the file itself is whole (https://www.sqlite.org/pragma.html#pragma_synchronous).
+  // A commit is in the file when the power fails or not; the file itself is whole
+  // (https://www.sqlite.org/pragma.html#pragma_synchronous).
   database.exec(
     'PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000',
   )
