@@ -1,7 +1,7 @@
 /**
  * Writes the generated parts of the documentation: errors, settings, providers, and which tests hold which
  * promise, each out of the code or data that it describes. `--check` writes nothing and fails when a file is stale, or
- * when a page names a path, link or npm script that does not exist.
+ * when a page names a path, link, npm script or command that does not exist.
  * Usage: node scripts/docs.ts [--check]
  */
 import { readFileSync } from 'node:fs'
@@ -32,6 +32,7 @@ import {
 import { parseYamlFile } from '../src/config/yaml-file.ts'
 import { taxonomy } from '../src/errors.ts'
 import { roomRows, wingsPicture } from './architecture.ts'
+import { wrongCommands } from './docs-commands.ts'
 import { missingIn, unnamedFolders } from './docs-paths.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -477,7 +478,8 @@ for (const [file, content] of Object.entries(wholes)) {
 /** What pages and pictures name and the repository does not have. */
 const missing = async (): Promise<string[]> => {
   const below = (await readdir(join(ROOT, 'docs'), { recursive: true })).map((name) => `docs/${name}`)
-  const pages = ['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...below, 'sdk/python/README.md']
+  const pages = ['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...below]
+  pages.push('sdk/python/README.md', 'sdk/typescript/README.md')
   const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
   const { scripts } = z
     .object({ scripts: z.record(z.string(), z.string()) })
@@ -488,6 +490,10 @@ const missing = async (): Promise<string[]> => {
     ...pages
       .filter((path) => /\.(?:md|svg)$/.test(path))
       .flatMap((path) => missingIn({ path, text: read(path) }, repository)),
+    ...(await wrongCommands(
+      ROOT,
+      pages.filter((path) => path.endsWith('.md')),
+    )),
     ...unnamedFolders(
       read('docs/architecture.md'),
       folders.map(({ name }) => name),

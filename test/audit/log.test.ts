@@ -92,6 +92,7 @@ describe('the audit log', () => {
   it('threat 29: a store write that lands after its deadline does not fork the chain', async () => {
     const store = await aStore()
     const gate = Promise.withResolvers<void>()
+    const landed = Promise.withResolvers<void>()
     let slow = true
     const log = await aLog(
       {
@@ -99,6 +100,7 @@ describe('the audit log', () => {
         append: async (rows) => {
           if (slow) await gate.promise
           await store.append(rows)
+          landed.resolve()
         },
       },
       { deadline: 2500 },
@@ -109,6 +111,7 @@ describe('the audit log', () => {
     })
     slow = false
     gate.resolve()
+    await landed.promise
     await after(50)
     await log.append(aRecord('next'))
     await log.close()
