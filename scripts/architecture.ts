@@ -12,6 +12,7 @@ interface Wing {
 /** From the top down: a wing imports those below it. Identity and credentials do not import each other. */
 const WINGS: readonly (Wing | readonly [Wing, Wing])[] = [
   { name: 'cli', what: 'commands', fill: '#fae8ff', line: '#a21caf' },
+  { name: 'dev', what: 'a world for authors', fill: '#ffe4e6', line: '#e11d48' },
   { name: 'daemon', what: 'builds all parts', fill: '#ede9fe', line: '#7c3aed' },
   { name: 'listeners', what: 'know HTTP and wires', fill: '#e0f2fe', line: '#0284c7' },
   { name: 'flows', what: 'the lines', fill: '#e0e7ff', line: '#6366f1' },

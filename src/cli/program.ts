@@ -40,6 +40,7 @@ const GROUPS: readonly Group[] = [
     load: async () => (await import('./commands/operate.ts')).addOperationCommands,
   },
   { names: ['rotation'], load: async () => (await import('./commands/rotation.ts')).addRotationCommands },
+  { names: ['dev'], load: async () => (await import('./commands/dev.ts')).addDevCommand },
   { names: ['store'], load: async () => (await import('./commands/store.ts')).addStoreCommands },
 ]
 

@@ -18,7 +18,7 @@ const writeError = (output: string): void => {
 const argv = process.argv.slice(2)
 
 /** Commands that continue when their output is not read: it is not their purpose. */
-const LASTING: readonly (string | undefined)[] = ['serve', 'exec']
+const LASTING: readonly (string | undefined)[] = ['serve', 'exec', 'dev']
 
 /** The exit code of a command that SIGPIPE has ended, as in a shell: 128 and the number of the signal. */
 const PIPE_CLOSED = 141
@@ -55,7 +55,7 @@ process.exitCode = await run(argv, {
  * (ms).
  */
 const LINGER_MS = 500
-if (commandName(argv) === 'serve')
+if (['serve', 'dev'].includes(commandName(argv) ?? ''))
   setTimeout(() => {
     process.exit()
   }, LINGER_MS).unref()

@@ -14,9 +14,12 @@ export const unknownCommandIn = (program: Command, argv: readonly string[]): str
   for (let at = 0; at < argv.length && command.commands.length > 0; at += 1) {
     const word = argv[at]!
     if (word === '--') return undefined
-    if (WITH_VALUE.includes(word)) at += 1
+    const option = command.options.find(({ long, short }) => long === word || short === word)
+    if (WITH_VALUE.includes(word) || option?.required === true) at += 1
     if (word.startsWith('-') || word === 'help') continue
     const found = command.commands.find((each) => each.name() === word || each.aliases().includes(word))
+    // A command with words of its own beside its subcommands.
+    if (found === undefined && command.registeredArguments.length > 0) return undefined
     if (found === undefined) {
       const path = command === program ? '' : ` ${command.name()}`
       const known = command.commands.map((each) => each.name())

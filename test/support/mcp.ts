@@ -81,7 +81,7 @@ export const startMcpServer = async ({ sdk, port, tools, ...options }: McpServer
 export interface McpClient {
   tools(): Promise<string[]>
   /** The text of a tool's result. @throws whatever the SDK throws */
-  call(name: string): Promise<{ text: string; isError: boolean }>
+  call(name: string, args?: Record<string, unknown>): Promise<{ text: string; isError: boolean }>
   close(): Promise<void>
 }
 export interface McpClientOptions {
@@ -120,7 +120,7 @@ export const connectMcpClient = async (options: McpClientOptions): Promise<McpCl
     await client.connect(new TransportV2(new URL(url), { requestInit }))
     return {
       tools: async () => (await client.listTools()).tools.map(({ name }) => name),
-      call: async (name) => textOf(await client.callTool({ name, arguments: {} }, { timeout: 30_000 })),
+      call: async (name, args = {}) => textOf(await client.callTool({ name, arguments: args }, { timeout: 30_000 })),
       close: () => client.close(),
     }
   }
@@ -140,7 +140,7 @@ export const connectMcpClient = async (options: McpClientOptions): Promise<McpCl
   await client.connect(new TransportV1(new URL(url), { requestInit }) as Transport)
   return {
     tools: async () => (await client.listTools()).tools.map(({ name }) => name),
-    call: async (name) => textOf(await client.callTool({ name, arguments: {} })),
+    call: async (name, args = {}) => textOf(await client.callTool({ name, arguments: args })),
     close: () => client.close(),
   }
 }
