@@ -189,7 +189,7 @@ describe('segments on a disk that loses what was not synced', () => {
             }
           }
         }),
-        { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 100) },
+        { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 50) },
       )
     },
   )
@@ -212,7 +212,7 @@ describe('segments on a disk that loses what was not synced', () => {
         model.restart()
         model.assertWhole()
       }),
-      { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 60) },
+      { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 40) },
     )
   })
 
@@ -282,7 +282,7 @@ describe('segments on a disk that loses what was not synced', () => {
         // Nothing was changed by the attempt.
         expect(model.disk.contentOf(paths[at]!).equals(content)).toBe(true)
       }),
-      { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 150), endOnFailure: true },
+      { numRuns: Number(process.env['DEPUTY_RUNS'] ?? 100), endOnFailure: true },
     )
   })
 })

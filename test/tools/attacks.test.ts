@@ -279,6 +279,37 @@ describe('promise 1: a reload while a call is under way', () => {
   })
 })
 
+describe('promise 1: a reload between two pages', () => {
+  const pagination = { by: 'page', parameter: 'status', pages: 3, items: '' }
+  const tools = [{ operation: 'listInvoices', pagination }]
+  it('has the exchange decide again, and its refusal ends the call', async () => {
+    const line = lineOf({
+      tools,
+      onExchange: () => {
+        if (line.exchanges() === 2) throw refuse('policy_denied')
+      },
+    })
+    api.answerBy((_request, response) => {
+      line.reload(tools)
+      response.writeHead(200, { 'content-type': 'application/json' }).end('[1]')
+    })
+    await expect(line.call('listInvoices')).rejects.toMatchObject({ code: 'policy_denied' })
+    expect(api.seen).toHaveLength(1)
+  })
+
+  it('strikes out the credential of the first page too', async () => {
+    const line = lineOf({ tools })
+    let count = 0
+    api.answerBy((_request, response) => {
+      count += 1
+      if (count === 1) line.reload(tools)
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify([`${count}: ${KEY}`]))
+    })
+    expect(JSON.stringify(await line.call('listInvoices'))).not.toContain(KEY)
+    expect(line.exchanges()).toBe(2)
+  })
+})
+
 describe('an API that fails', () => {
   it('promise 8: by silence gets the same pause as by its answers', async () => {
     const attempts = createAttempts({ now: () => 0, chance: () => 0 })

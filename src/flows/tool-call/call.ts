@@ -1,7 +1,7 @@
 import { asDeputyError, DeputyError, refuse } from '#errors'
 import type { ToolCallFacts } from '#flows/exchange'
 import type { CollectedAnswer } from '#flows/injected-request'
-import type { HostedTool } from '#config'
+import type { HostedTool, Snapshot } from '#config'
 import {
   type ApiAnswer,
   type ApiRequest,
@@ -44,6 +44,8 @@ const factsOf = ({ api, tool }: HostedTool, args: unknown): ToolCallFacts => ({
 /** What one call has done so far, for the record of a call that fails midway. */
 interface Progress {
   credential?: CallCredential
+  /** The files and policies in force when it was decided. */
+  decidedUnder?: Snapshot
   status?: number
   requests: number
   bytes: number
@@ -74,6 +76,24 @@ const assertSameTool = (
   if (!isSame) throw refuse('tool_unknown', { tool, server })
 }
 
+/**
+ * The credential of the call so far; where the files have changed since, policy decides again, also between two pages
+ * (promise 1).
+ */
+const decidedNow = async (
+  call: RunningCall,
+  request: ApiRequest,
+  progress: Progress,
+  deps: ToolCallDependencies,
+): Promise<CallCredential> => {
+  const { credential: before, decidedUnder } = progress
+  const current = deps.snapshot()
+  if (before !== undefined && decidedUnder === current) return before
+  const credential = await obtainFor(deps, call, request)
+  progress.decidedUnder = current
+  return before?.needles === undefined ? credential : { ...credential, earlier: before.needles }
+}
+
 /** Sends a request with a credential, if the tool and the credential still are what was decided. */
 const sendNow = async (
   call: RunningCall,
@@ -98,7 +118,7 @@ const sendOnce = async (
   progress: Progress,
   deps: ToolCallDependencies,
 ): Promise<CollectedAnswer> => {
-  const credential = progress.credential ?? (await obtainFor(deps, call, request))
+  const credential = await decidedNow(call, request, progress, deps)
   const answer = await sendNow(call, request, { progress, credential }, deps)
   if (answer.status !== 401 || progress.hasRenewed) return answer
   progress.hasRenewed = true
