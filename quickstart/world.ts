@@ -1,5 +1,5 @@
 /** Everything that the quickstart starts: real servers, real processes, in a temporary folder, on free ports. */
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { exportJWK, generateKeyPair } from 'jose'
@@ -59,6 +59,8 @@ export const startWorld = async (say: (what: string) => void, options: { servers
     }
     const init = await runCli(home, ['init', home])
     if (init.code !== 0) throw new Error(init.err)
+    const policy = 'policies/access/example.cedar'
+    await copyFile(join(import.meta.dirname, '..', policy), join(home, policy))
     await writeConfiguration(home, {
       connectPort,
       mcpPort,

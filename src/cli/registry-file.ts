@@ -1,10 +1,11 @@
-import { existsSync } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+/** Files of the registry as commands write them: new ones, and single documents of those that exist. */
+import { readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isMap, parseAllDocuments, stringify, type Document } from 'yaml'
-import { formatProblem, idSchema, type Problem, SETTINGS_FILE, urlSchema } from '#config'
+import { idSchema, loadLocations, urlSchema } from '#config'
 import { createFile, replaceFile } from '#foundation/files'
-import { readSettings, shipped } from './home.ts'
+import { nearNames } from '#foundation/text'
+import { makeFolder, ownAsBefore, ownAsFolder } from './file-owner.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
 /** A document of a YAML file in the registry. */
@@ -17,18 +18,37 @@ export interface DocumentPlace {
   readonly id: string
 }
 
-/** Changes one document of a YAML file and leaves comments and order as they are. @throws CommandError when it is not there */
-export const editDocument = async (
-  { home, file, key, id }: DocumentPlace,
-  change: (document: Document) => void,
-): Promise<void> => {
-  const path = join(home, file)
-  const documents = parseAllDocuments(await readFile(path, 'utf8'))
-  const list = Array.isArray(documents) ? documents : []
+/** Takes a change back. */
+export type Undo = () => Promise<void>
+
+/** The documents of a YAML file, and the one that is meant. @throws CommandError when it is not there */
+const documentsOf = (text: string, { file, key, id }: DocumentPlace): { list: Document[]; document: Document } => {
+  const documents = parseAllDocuments(text)
+  const list = (Array.isArray(documents) ? documents : []) as unknown as Document[]
   const document = list.find(({ contents }) => isMap(contents) && (contents.get(key) as unknown) === id)
   if (document === undefined) throw new CommandError(exit.failed, `${file} holds no ${key} ${id}.`)
-  change(document as unknown as Document)
-  await replaceFile(path, list.map((each) => each.toString()).join(''))
+  return { list, document }
+}
+
+/** One document of a YAML file. @throws CommandError when it is not there */
+export const readDocument = async (place: DocumentPlace): Promise<Document> =>
+  documentsOf(await readFile(join(place.home, place.file), 'utf8'), place).document
+
+/**
+ * Changes one document of a YAML file and leaves comments and order as they are.
+ * @throws CommandError when it is not there
+ */
+export const editDocument = async (place: DocumentPlace, change: (document: Document) => void): Promise<Undo> => {
+  const path = join(place.home, place.file)
+  const [before, owner] = [await readFile(path, 'utf8'), await stat(path)]
+  const replace = async (text: string): Promise<void> => {
+    await replaceFile(path, text)
+    await ownAsBefore(path, owner)
+  }
+  const { list, document } = documentsOf(before, place)
+  change(document)
+  await replace(list.map((each) => each.toString()).join(''))
+  return () => replace(before)
 }
 
 /** @throws CommandError unless it may stand in the name of a file. @param what for example `tenant` */
@@ -47,6 +67,30 @@ export const assertUrl = (what: string, url: string): void => {
     throw new CommandError(exit.usage, `${url} cannot be the URL of ${what}: ${error.issues[0]!.message}.`)
 }
 
+/** A kind of file: its folder, and the setting that holds the id. */
+export interface RegistryKind {
+  readonly folder: 'tenants' | 'servers' | 'downstreams'
+  readonly key: 'tenant' | 'server' | 'downstream'
+}
+
+/**
+ * Refuses an id that a file of this environment defines, and names ids that a reader could confuse with the new one.
+ * @throws CommandError
+ */
+export const assertNewId = async (
+  terminal: Terminal,
+  { home, environment, id }: { readonly home: string; readonly environment: string; readonly id: string },
+  { folder, key }: RegistryKind,
+): Promise<void> => {
+  assertId(key, id)
+  const known = await loadLocations(home, folder, key, environment)
+  const file = known.get(id)
+  if (file !== undefined)
+    throw new CommandError(exit.failed, `${file} defines the ${key} ${id} already.`, `deputy ${key} show ${id}`)
+  const near = nearNames(id, known.keys())
+  if (near.length > 0) terminal.err(`A similar ${key} exists: ${near.join(', ')}.\n`)
+}
+
 /**
  * Writes the file of something new; an existing one is not changed.
  * @param options.id judged before a path is made of it
@@ -62,58 +106,18 @@ export const writeNew = async (options: {
   const { home, folder, what, id, text } = options
   assertId(what, id)
   const file = `${folder}/${id}.yaml`
-  await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
+  await makeFolder(join(home, folder))
   if (!(await createFile(join(home, file), text)))
     throw new CommandError(exit.failed, `${file} exists already.`, `Edit it, then run: deputy check`)
+  await ownAsFolder(join(home, file))
   return file
 }
 
+/** Removes a file that a command has written. */
+export const removing =
+  (home: string, file: string): Undo =>
+  () =>
+    rm(join(home, file))
+
 /** YAML with a comment above its content. */
 export const commented = (comment: string, content: object): string => `# ${comment}\n${stringify(content)}`
-
-const problemsOf = async (home: string): Promise<readonly Problem[]> => {
-  // Loaded here: no other command should pay for the policy engine.
-  const { readConfiguration } = await import('#daemon/configuration')
-  return (await readConfiguration({ home, shipped, generation: 1 })).problems
-}
-
-/** Problems that a change has introduced. Lines move, so they are not compared. */
-const newAmong = (after: readonly Problem[], before: readonly Problem[]): Set<Problem> => {
-  const keyOf = ({ file, message }: Problem): string => `${file}\n${message}`
-  const known = before.map(keyOf)
-  return new Set(
-    after.filter((problem) => {
-      const at = known.indexOf(keyOf(problem))
-      if (at >= 0) known.splice(at, 1)
-      return at < 0
-    }),
-  )
-}
-
-/**
- * Changes the files of a home and ends with a check of the whole folder: shows the problems that the change has introduced,
- * and those from before.
- * @param change makes the change; returns the file and a sentence for people
- * @throws CommandError `configuration` when the change has introduced problems; the file stays as written, to be corrected
- */
-export const changeRegistry = async (
-  home: string,
-  terminal: Terminal,
-  change: () => Promise<{ readonly file: string; readonly done: string }>,
-): Promise<void> => {
-  // Says that there is no home, or that this user may not read it.
-  if (!existsSync(join(home, SETTINGS_FILE))) await readSettings(home)
-  const before = await problemsOf(home)
-  const { file, done } = await change()
-  terminal.out(`${done}\n`)
-  const after = await problemsOf(home)
-  const fresh = newAmong(after, before)
-  const earlier = after.filter((problem) => !fresh.has(problem))
-  if (earlier.length > 0) terminal.err(`Problems from before this change:\n${earlier.map(formatProblem).join('\n')}\n`)
-  if (fresh.size > 0)
-    throw new CommandError(
-      exit.configuration,
-      `Problems from this change:\n${[...fresh].map(formatProblem).join('\n')}`,
-      `Correct ${file}, then run: deputy check`,
-    )
-}

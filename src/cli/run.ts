@@ -2,6 +2,7 @@
 import { writeSync } from 'node:fs'
 import { buffer } from 'node:stream/consumers'
 import { isatty } from 'node:tty'
+import { askOn } from './asking.ts'
 import { commandName, run } from './program.ts'
 
 /**
@@ -46,6 +47,10 @@ process.exitCode = await run(argv, {
   err: writeError,
   input: () => buffer(process.stdin),
   isInteractive: isatty(2),
+  // With output elsewhere, as in the scripts of packages, a question would stay without an answer.
+  ...(isatty(0) && isatty(1) && isatty(2)
+    ? { openQuestions: () => askOn({ input: process.stdin, output: process.stderr }) }
+    : {}),
   environment: process.env,
   workingFolder: process.cwd(),
 })

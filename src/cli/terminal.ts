@@ -1,5 +1,17 @@
 import { onOneLine } from '#foundation/text'
 
+/** Asks for lines. Closed after use: it keeps the terminal until then. */
+export interface Asking {
+  /**
+   * @param secret the answer is not shown while it is typed
+   * @throws CommandError where the person ends the command with Ctrl-C or Ctrl-D
+   */
+  ask(question: string, options?: { readonly secret?: boolean }): Promise<string>
+  /** Ends with the first Ctrl-C or Ctrl-D. */
+  readonly signal: AbortSignal
+  close(): void
+}
+
 /** Where the CLI reads and writes; passed in, so that a test can hold it. */
 export interface Terminal {
   readonly out: (text: string) => void
@@ -9,6 +21,8 @@ export interface Terminal {
   /** The bytes of standard input, to its end. */
   readonly input: () => Promise<Uint8Array>
   readonly isInteractive: boolean
+  /** Begins to ask the person at the terminal. Absent where no person is there to answer: input or output is no terminal. */
+  readonly openQuestions?: () => Asking
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly workingFolder: string
 }
@@ -25,6 +39,8 @@ export const exit = {
   start: 7,
   /** Another daemon has the name of this node. */
   replaced: 8,
+  /** The person at the terminal has ended the command: as in a shell, 128 and the number of SIGINT. */
+  interrupted: 130,
 } as const
 
 /** Ends a command with an exit code. The message is empty when it has been printed already. */

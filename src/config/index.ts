@@ -7,7 +7,7 @@
 export { agentScopeWarnings, scopesAt } from './sign-in-scopes.ts'
 export { basicScopeWarnings } from './basic-scopes.ts'
 export { sentinelWarnings } from './sentinel-tls.ts'
-export { openIssuerWarnings } from './open-issuers.ts'
+export { openIssuerClaim, openIssuerWarnings } from './open-issuers.ts'
 export { sharedAudienceWarnings } from './shared-audiences.ts'
 export { sharedSignInWarnings } from './shared-sign-in.ts'
 export type { Agent, AgentToken } from './agent.ts'
@@ -67,14 +67,14 @@ export {
 } from './rotation-policy.ts'
 export type { RotatorSettingsOf } from './rotators.ts'
 export { leasedBy, pathFor, type SecretBackendSettings, type VaultAccess, type VaultLogin } from './secret-backends.ts'
-export { OTHER_TOOLS, registryNameSchema, type Server } from './server.ts'
+export { type Attestation, OTHER_TOOLS, registryNameSchema, serverSchema, type Server } from './server.ts'
 export { type Rate, type Settings, SETTINGS_FILE, settingsSchema } from './settings.ts'
 export type { CurrentSnapshot, Snapshot } from './snapshot.ts'
 export { socketFolderProblems } from './socket-folders.ts'
 export { examples, settingsTemplate } from './template.ts'
 export { LOOPBACK_HOSTS, redirectUriProblem } from './redirect-uri.ts'
 export { isMemberOf, signInIssuer, signInProvider, type SignInSettings, userIssuerOf } from './sign-in.ts'
-export { type SignalTransmitter, takesAssertions, type Tenant, type TrustedIssuer } from './tenant.ts'
+export { type SignalTransmitter, takesAssertions, type Tenant, tenantSchema, type TrustedIssuer } from './tenant.ts'
 export {
   durationSchema,
   idSchema,

@@ -4,6 +4,9 @@ import type { Snapshot } from './snapshot.ts'
 /** Issuers at which every person can have an account, and the claim that names the organization of one. */
 const OPEN_ISSUERS: ReadonlyMap<string, string> = new Map([['https://accounts.google.com', 'hd']])
 
+/** The claim that names the organization of an account, at an issuer where every person can have one; else undefined. */
+export const openIssuerClaim = (issuer: string): string | undefined => OPEN_ISSUERS.get(issuer)
+
 /** Tenants to which every account of an open issuer belongs (promise 8). */
 export const openIssuerWarnings = ({ tenants }: Pick<Snapshot, 'tenants'>): Problem[] =>
   [...tenants.values()].flatMap(({ tenant, issuers }) =>

@@ -45,8 +45,11 @@ network:
 
 export const examples: Readonly<Record<string, string>> = {
   'tenants/README.md': 'One YAML file a tenant. `deputy tenant add --help` writes the first one.\n',
-  'servers/README.md': 'One YAML file an MCP server. `deputy server import --help` takes over a server.json.\n',
-  'downstreams/README.md': 'One YAML file a service that credentials are for. See docs/get-started/security-team.md.\n',
+  'servers/README.md':
+    'One YAML file an MCP server. `deputy server add --help` writes one; `deputy server import` takes over a server.json.\n',
+  'downstreams/README.md':
+    'One YAML file a service that credentials are for. `deputy downstream add --help` writes one.\n',
   'clients/README.md': 'One YAML file an MCP client or agent that is registered by hand. See docs/sign-in.md.\n',
-  'providers/README.md': 'Provider files of your own; they override the ones that come with Deputy.\n',
+  'providers/README.md':
+    'Provider files of your own; they override the ones that come with Deputy. `deputy provider add --help` writes one.\n',
 }

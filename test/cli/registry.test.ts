@@ -66,12 +66,12 @@ describe('fault 31: the commands that add to the registry', () => {
     await rm(join(home.home, 'policies'), { recursive: true })
     expect(await home.deputy('tenant', 'add', 'new', '--offline', '--issuer', 'https://idp.example')).toEqual({
       code: exit.ok,
-      out: 'tenants/new.yaml is written.\n',
+      out: 'tenants/new.yaml is written.\nNext: deputy server add NAME --resource URL --tenant new --uid USER\n',
       err: '',
     })
     expect(await home.deputy('tenant', 'add', 'new', '--issuer', 'https://idp.example')).toMatchObject({
       code: exit.failed,
-      err: expect.stringContaining('tenants/new.yaml exists already'),
+      err: expect.stringContaining('tenants/new.yaml defines the tenant new already'),
     })
   })
 
@@ -120,14 +120,14 @@ describe('fault 31: the commands that add to the registry', () => {
     })
     const serverJson = join(home.home, 'server.json')
     await writeFile(serverJson, JSON.stringify({ name: 'io.example/new', description: 'x', version: '1.0.0' }))
+    const files = await filesOf()
     const { code, out, err } = await home.deputy('server', 'import', serverJson, '--owner', 'ops', '--tenant', 'acm')
-    expect([code, out]).toEqual([exit.configuration, 'servers/io.example.new.yaml is written, status proposed.\n'])
-    const [before, fresh] = err.split('Problems from this change:\n')
+    expect([code, out, await filesOf()]).toEqual([exit.configuration, '', files])
+    const [before, fresh] = err.split('problems from this change:\n')
     expect(before).toMatch(/^Problems from before this change:\ntenants\/globex\.yaml:\d+.*nmae/)
-    expect(before).not.toContain('servers/io.example.new.yaml')
+    expect(before).toContain('servers/io.example.new.yaml was taken back, because of ')
     expect(fresh).toMatch(/^servers\/io\.example\.new\.yaml:\d+.*acm/)
     expect(fresh).not.toContain('globex')
-    expect(fresh).toContain('Next: Correct servers/io.example.new.yaml, then run: deputy check')
   })
 
   test('fail by no problem that was there before', async () => {

@@ -11,7 +11,8 @@ import { downstreamIn, targetOf } from '../api-views.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
 import { egressOf } from '../issuer-reachability.ts'
-import { changeRegistry, editDocument } from '../registry-file.ts'
+import { changeRegistry } from '../change-registry.ts'
+import { editDocument } from '../registry-file.ts'
 import { CommandError, exit, print, shownText, table, withProgress } from '../terminal.ts'
 
 /** The document that is to be in force, and where it comes from. */

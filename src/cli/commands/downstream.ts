@@ -16,20 +16,18 @@ import { didYouMean } from '#foundation/text'
 import type { CommandContext } from '../context.ts'
 import { readSettings, shippedKnownServers } from '../home.ts'
 import { egressOf } from '../issuer-reachability.ts'
-import { assertId, assertUrl, changeRegistry, writeNew } from '../registry-file.ts'
+import { changeRegistry } from '../change-registry.ts'
+import { assertId, assertUrl, writeNew } from '../registry-file.ts'
 import type { RemoteRequest, RemoteResult } from '../remote-request.ts'
 import { addRemoteServer, assertNew, idForServer } from '../remote-server.ts'
+import { addByForm, FORM_KINDS, type FormOptions } from './downstream-form.ts'
 import { CommandError, exit, print, shownText, shownTime, table, withProgress } from '../terminal.ts'
 
-interface AddOptions {
+interface AddOptions extends FormOptions {
   mcp?: string
   known?: string
   id?: string
-  name?: string
-  tenants?: string
   authorizationServer?: string
-  clientId?: string
-  clientSecretFile?: string
 }
 
 const knownServer = async (name: string): Promise<KnownServer> => {
@@ -170,45 +168,84 @@ const summaryOf = (result: RemoteResult, wanted: RemoteRequest): string => {
   ].join('\n')
 }
 
+/** A remote MCP server: its metadata is read, Deputy becomes a client, and two files are written. */
+const addRemote = async (options: AddOptions, context: CommandContext): Promise<void> => {
+  const { terminal, home, socket } = context
+  const settings = await readSettings(home())
+  const wanted = await requestOf(options, context, settings.environment)
+  await assertNew({ home: home() }, wanted.id)
+  for (const note of wanted.known?.notes ?? []) terminal.out(`${note}\n`)
+  const egress = await egressOf(home(), settings.network)
+  try {
+    const result = await withProgress(
+      terminal,
+      'Reading metadata',
+      addRemoteServer(wanted, { home: home(), settings, egress, socket: await socket() }),
+    )
+    await writeFiles(result, context)
+    terminal.out(`${shownText(summaryOf(result, wanted))}\n`)
+  } finally {
+    await egress.close()
+  }
+}
+
+const addAction = (argument: string | undefined, options: AddOptions, context: CommandContext): Promise<void> => {
+  const id = argument ?? options.id
+  if (options.mcp !== undefined || options.known !== undefined)
+    return addRemote({ ...options, ...(id === undefined ? {} : { id }) }, context)
+  if (id === undefined)
+    throw new CommandError(
+      exit.usage,
+      'Name the downstream: deputy downstream add ID …',
+      'deputy downstream add --help',
+    )
+  return addByForm(id, options, context)
+}
+
 /** `downstream add`. */
 const addDownstreamAdd = (downstream: Command, context: CommandContext): void => {
-  const { terminal, home, socket } = context
   downstream
     .command('add')
-    .description('add a remote MCP server: its metadata is read, Deputy becomes a client, and two files are written')
-    .option('--mcp <url>', 'URL of the MCP server')
+    .argument('[id]', 'id of the downstream; with --mcp the default is by the host, such as linear-mcp')
+    .description('write the file of a service: by a provider, a secret of the tenant, or the URL of an MCP server')
+    .option('--provider <id>', 'users connect their accounts at this OAuth service (deputy provider list)')
+    .option('--client-id <id>', "Deputy's client there, which you have registered")
+    .option(
+      '--client-secret-file <path>',
+      'file (0600) with the secret of that client, or - for standard input; asked for at a terminal',
+    )
+    .option('--scope <scope...>', 'scopes of the service: NAME="Description for users", or names with commas between')
+    .option('--variable <name=value...>', 'values for {name} in the endpoints of the provider')
+    .option('--secret-name <name>', 'in place of a provider: name of a secret of the tenant (deputy secret set)')
+    .option('--backend <id>', 'the secret backend that holds it; default: embedded')
+    .option('--resource <uri>', 'URI of the service; without provider and secret: audience of tokens that Deputy signs')
+    .option(
+      '--credential <kind>',
+      `kind of credential, where the options above do not decide it: ${FORM_KINDS.join(', ')}`,
+    )
+    .option('--host <origin...>', 'origins to which the proxy sends the credential, such as https://api.example.com')
+    .option('--mcp <url>', 'URL of an MCP server: its metadata is read, and Deputy becomes a client')
     .option('--known <name>', 'an MCP server of `deputy downstream known`, instead of a URL')
-    .option('--id <id>', 'id of the downstream and of its provider; default: by the host, such as linear-mcp')
-    .option('--name <name>', 'name on the consent page; default: the host')
+    .option('--id <id>', 'the id, as an option')
+    .option('--name <name>', 'name on the consent page; default with --mcp: the host')
     .option('--tenants <ids>', 'tenants that may use it, with commas between; default: all')
     .option(
       '--authorization-server <url>',
-      'the issuer to use; needed where it is at another host than the MCP server; default: the first that the server names',
+      'with --mcp, the issuer to use; needed where it is at another host than the MCP server; default: the first that the server names',
     )
-    .option('--client-id <id>', 'a client that was registered there by hand')
-    .option('--client-secret-file <path>', 'file with the secret of that client; it is stored in the embedded backend')
     .addHelpText(
       'after',
-      '\nExamples:\n  deputy downstream add --mcp https://mcp.example.com/mcp --tenants acme\n  deputy downstream add --known linear',
+      `
+Examples:
+  deputy downstream add github --provider github --client-id Ov23liExample --scope repo="Your repositories"
+  deputy downstream add weather --credential api_key --secret-name weather-key --host https://api.weather.example
+  deputy downstream add ledger --resource https://ledger.acme.example --scope read,write
+  deputy downstream add --mcp https://mcp.example.com/mcp --tenants acme
+  deputy downstream add --known linear
+
+Other kinds of credentials have settings that no option describes: docs/configuration.md.`,
     )
-    .action(async (options: AddOptions) => {
-      const settings = await readSettings(home())
-      const wanted = await requestOf(options, context, settings.environment)
-      await assertNew({ home: home() }, wanted.id)
-      for (const note of wanted.known?.notes ?? []) terminal.out(`${note}\n`)
-      const egress = await egressOf(home(), settings.network)
-      try {
-        const result = await withProgress(
-          terminal,
-          'Reading metadata',
-          addRemoteServer(wanted, { home: home(), settings, egress, socket: await socket() }),
-        )
-        await writeFiles(result, context)
-        terminal.out(`${shownText(summaryOf(result, wanted))}\n`)
-      } finally {
-        await egress.close()
-      }
-    })
+    .action((id: string | undefined, options: AddOptions) => addAction(id, options, context))
 }
 
 /** `downstream known`. */

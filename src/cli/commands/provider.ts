@@ -2,23 +2,20 @@ import { InvalidArgumentError, type Command } from 'commander'
 import {
   formatProblem,
   neededVariables,
-  parseYamlFile,
   type Problem,
   type Provider,
   providerFor,
-  providerSchema,
   readProviders,
   variablesSchema,
 } from '#config'
-import { differences, draftOf, readMetadata } from '#credentials/provider'
+import { differences, readMetadata } from '#credentials/provider'
 import { DeputyError } from '#errors'
-import type { Egress } from '#foundation/outbound'
-import { egressOf } from '../issuer-reachability.ts'
 import type { CommandContext } from '../context.ts'
-import { readSettings, shipped } from '../home.ts'
-import { assertId, changeRegistry, writeNew } from '../registry-file.ts'
+import { shipped } from '../home.ts'
+import { type ProviderNetwork, withProviders } from '../provider-network.ts'
 import { CommandError, exit, print, withProgress } from '../terminal.ts'
 import { countOf } from '../words.ts'
+import { addProviderAdd } from './provider-add.ts'
 
 interface Output {
   json?: boolean
@@ -39,24 +36,10 @@ const variable = (text: string, known: Readonly<Record<string, string>>): Record
   return parsed.data
 }
 
-/** Runs work with the network as the daemon uses it: with its guard, and by the settings of the home. */
-const online = async <T>(
-  home: string,
-  work: (network: { egress: Egress; allowInsecure: boolean }) => Promise<T>,
-): Promise<T> => {
-  const { network } = await readSettings(home)
-  const egress = await egressOf(home, network)
-  try {
-    return await work({ egress, allowInsecure: network.allow_loopback })
-  } finally {
-    await egress.close()
-  }
-}
-
 const compare = async (
   file: Provider,
   given: Readonly<Record<string, string>>,
-  network: { egress: Egress; allowInsecure: boolean },
+  network: ProviderNetwork,
 ): Promise<Compared> => {
   const { provider: id } = file
   if (file.issuer === undefined)
@@ -113,7 +96,9 @@ const addProviderCheck = (provider: Command, { terminal, home }: CommandContext)
           : await withProgress(
               terminal,
               'Reading metadata',
-              online(home(), (network) => Promise.all(chosen.map((each) => compare(each, options.variable, network)))),
+              withProviders(home(), (network) =>
+                Promise.all(chosen.map((each) => compare(each, options.variable, network))),
+              ),
             )
       print(
         terminal,
@@ -137,43 +122,6 @@ const addProviderCheck = (provider: Command, { terminal, home }: CommandContext)
       )
       if (problems.length > 0) throw new CommandError(exit.configuration, '')
       if (compared.some((each) => each.differences.length > 0)) throw new CommandError(exit.unverified, '')
-    })
-}
-
-/** `provider add`. */
-const addProviderAdd = (provider: Command, { terminal, home }: CommandContext): void => {
-  provider
-    .command('add')
-    .argument('<id>', 'id of the provider, used in downstreams')
-    .requiredOption('--from-issuer <url>', 'the issuer whose metadata is read')
-    .option('--name <name>', 'name on the consent page')
-    .description('write a provider file from the metadata of an issuer')
-    .addHelpText(
-      'after',
-      '\nExample:\n  deputy provider add login --from-issuer https://login.example.com --name "Example"',
-    )
-    .action(async (id: string, { fromIssuer: issuer, name = id }: { fromIssuer: string; name?: string }) => {
-      assertId('provider', id)
-      if (!URL.canParse(issuer)) throw new CommandError(exit.usage, `${issuer} is no URL.`)
-      const metadata = await withProgress(
-        terminal,
-        'Reading metadata',
-        online(home(), (network) => readMetadata(issuer, { provider: id, clientId: 'deputy', ...network })),
-      ).catch((error: unknown) => {
-        if (error instanceof DeputyError) throw new CommandError(exit.failed, error.message)
-        throw error
-      })
-      const file = `providers/${id}.yaml`
-      const text = draftOf({ id, name, issuer, metadata })
-      const { problems } = parseYamlFile(file, text, providerSchema)
-      if (problems.length > 0) throw new CommandError(exit.failed, problems.map(formatProblem).join('\n'))
-      await changeRegistry(home(), terminal, async () => {
-        await writeNew({ home: home(), folder: 'providers', what: 'provider', id, text })
-        return {
-          file,
-          done: `${file} is written. Read it, and what the service documents; then run: deputy provider check ${id}`,
-        }
-      })
     })
 }
 

@@ -7,10 +7,12 @@ import { createSystemRandom } from '#clock'
 import { randomText, Secret } from '#foundation/crypto'
 import { exportServerJson, hashClientSecret, importServerJson } from '#identity/workload'
 import type { CommandContext } from '../context.ts'
-import { changeRegistry, commented, editDocument, writeNew } from '../registry-file.ts'
+import { changeRegistry } from '../change-registry.ts'
+import { commented, editDocument, removing, writeNew } from '../registry-file.ts'
 import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, table } from '../terminal.ts'
 import { addListing, fileOf, type Output, readSnapshot, unknownName } from './registry-views.ts'
+import { addServerAdd } from './server-add.ts'
 import { addServerUsage } from './server-usage.ts'
 
 const STATUSES = { approve: 'approved', deprecate: 'deprecated', retire: 'retired' } as const
@@ -50,7 +52,12 @@ const addServerImport = (server: Command, { terminal, home }: CommandContext): v
             { ...draft, attest: [], downstreams: {} },
           ),
         })
-        return { file: written, done: `${written} is written, status proposed.` }
+        return {
+          file: written,
+          done: `${written} is written, status proposed.`,
+          undo: removing(home(), written),
+          next: `add \`attest\` and \`downstreams\` to ${written}, then: deputy server approve ${draft.server}`,
+        }
       })
     })
 }
@@ -84,10 +91,10 @@ const addServerStatus = (
     .action(async (id: string) => {
       const file = await fileOf(home(), 'servers', 'server', id)
       await changeRegistry(home(), terminal, async () => {
-        await editDocument({ home: home(), file, key: 'server', id }, (document) => {
+        const undo = await editDocument({ home: home(), file, key: 'server', id }, (document) => {
           document.set('status', status)
         })
-        return { file, done: `${id} is ${status} now.` }
+        return { file, done: `${id} is ${status} now.`, undo }
       })
     })
 }
@@ -133,7 +140,7 @@ const addServerUnknown = (server: Command, { terminal, socket }: CommandContext)
     })
 }
 
-/** `server list|show|import|export|usage|approve|deprecate|retire|secret|unknown`. */
+/** `server list|show|add|import|export|usage|approve|deprecate|retire|secret|unknown`. */
 export const addServerCommands = (program: Command, context: CommandContext): void => {
   const server = program.command('server').description('registered MCP servers')
   addListing(
@@ -145,6 +152,7 @@ export const addServerCommands = (program: Command, context: CommandContext): vo
     },
     context,
   )
+  addServerAdd(server, context)
   addServerImport(server, context)
   addServerExport(server, context)
   addServerUsage(server, context)

@@ -1,26 +1,16 @@
-import { chmod, copyFile, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { flushCompileCache } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { createSystemRandom, systemClock } from '#clock'
-import {
-  checkPrivateFiles,
-  examples,
-  formatProblem,
-  type Problem,
-  SETTINGS_FILE,
-  settingsTemplate,
-  socketFolderProblems,
-} from '#config'
+import { formatProblem } from '#config'
 import type { Daemon } from '#daemon'
 import type { DeputyError } from '#errors'
-import { newKeyText } from '#foundation/crypto'
-import { createFile } from '#foundation/files'
+import { checkHome } from '../check-home.ts'
 import { createContext, type CommandContext } from '../context.ts'
-import { packageVersion, shipped, shippedPolicies } from '../home.ts'
+import { packageVersion, shipped } from '../home.ts'
 import { keepYoungGenerationSmall } from '../young-generation.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { countOf } from '../words.ts'
+import { addInit } from './init.ts'
 
 /** The singular of each count of a configuration. */
 const ONE: Readonly<Record<string, string>> = {
@@ -30,115 +20,6 @@ const ONE: Readonly<Record<string, string>> = {
   clients: 'client',
   apis: 'API',
   policies: 'policy',
-}
-
-const FOLDERS = [
-  'state',
-  'run',
-  'tenants',
-  'servers',
-  'downstreams',
-  'clients',
-  'providers',
-  'policies',
-  'policies/access',
-]
-
-const init = async (home: string): Promise<{ home: string; created: string[] }> => {
-  await mkdir(home, { recursive: true, mode: 0o700 })
-  const created: string[] = []
-  if (!(await createFile(join(home, SETTINGS_FILE), settingsTemplate)))
-    throw new CommandError(exit.failed, `${home} is a configuration folder already.`, `deputy check --home ${home}`)
-  created.push(SETTINGS_FILE)
-  for (const folder of FOLDERS) {
-    await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
-    await chmod(join(home, folder), 0o700)
-  }
-  if (await createFile(join(home, 'state/kek'), newKeyText(createSystemRandom()))) created.push('state/kek')
-  for (const [path, text] of Object.entries(examples)) {
-    await mkdir(dirname(join(home, path)), { recursive: true, mode: 0o700 })
-    await writeFile(join(home, path), text, { mode: 0o600, flag: 'wx' }).then(
-      () => {
-        created.push(path)
-      },
-      () => undefined,
-    )
-  }
-  for (const name of await readdir(shippedPolicies)) {
-    const path = join('policies/access', name)
-    // The schema is for editors; Deputy checks against the one that came with it.
-    await copyFile(join(shippedPolicies, name), join(home, path))
-    await chmod(join(home, path), 0o600)
-    created.push(path)
-  }
-  return { home, created }
-}
-
-/** `init`. */
-const addInit = (program: Command, { terminal, home }: CommandContext): void => {
-  program
-    .command('init')
-    .description('write a configuration folder with a commented deputy.yaml and fresh keys')
-    .argument('[folder]', 'folder to write; default: the home folder')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy init ./deputy && deputy serve --home ./deputy')
-    .action(async (folder: string | undefined, options: { json?: boolean }) => {
-      const target = folder === undefined ? home() : resolve(terminal.workingFolder, folder)
-      const result = await init(target)
-      print(
-        terminal,
-        options,
-        result,
-        () =>
-          `${target} is ready: ${result.created.length} files. Next:\n  deputy tenant add --home ${target} --help\n  deputy serve --home ${target}`,
-      )
-    })
-}
-
-interface Checked {
-  readonly problems: readonly Problem[]
-  readonly warnings: readonly Problem[]
-  /** How many tenants, servers, downstreams and policies there are; undefined when the files cannot be read. */
-  readonly counts: Readonly<Record<string, number>> | undefined
-}
-
-/** Checks a configuration folder. @param options.online whether to call the shared store as well */
-const checkHome = async (home: string, terminal: Terminal, options: { online: boolean }): Promise<Checked> => {
-  // Loaded here: no other command should pay for the policy engine.
-  const { readConfiguration } = await import('#daemon/configuration')
-  const read = await readConfiguration({ home, shipped, generation: 1 })
-  const { configuration } = read
-  const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
-  if (configuration === undefined)
-    return {
-      problems: [...read.problems, ...files.problems],
-      warnings: [...read.warnings, ...files.warnings],
-      counts: undefined,
-    }
-  const { snapshot, policyIds } = configuration
-  const folders = await socketFolderProblems(home, snapshot.settings)
-  const store = options.online
-    ? await (
-        await import('../store-online.ts')
-      ).storeProblems(snapshot.settings, {
-        home,
-        environment: terminal.environment,
-        clock: systemClock,
-        random: createSystemRandom(),
-      })
-    : { problems: [], warnings: [] }
-  return {
-    problems: [...read.problems, ...files.problems, ...store.problems],
-    warnings: [...read.warnings, ...files.warnings, ...folders, ...store.warnings],
-    counts: {
-      tenants: snapshot.tenants.size,
-      servers: snapshot.servers.size,
-      downstreams: snapshot.downstreams.size,
-      clients: snapshot.clients.size,
-      apis: snapshot.apis.size,
-      policies: policyIds.length,
-    },
-  }
 }
 
 /** `check`. */

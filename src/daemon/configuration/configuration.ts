@@ -104,7 +104,8 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   ...signInAtWarnings(snapshot),
   ...auditSinkWarnings(snapshot.settings),
   ...sentinelWarnings(snapshot.settings),
-  ...(policies.length === 0
+  // Without a downstream there is nothing that a policy could permit.
+  ...(policies.length === 0 && snapshot.downstreams.size > 0
     ? [
         {
           file: 'policies/access',

@@ -1,0 +1,106 @@
+/** `tenant add`: the file of a new tenant, from options. */
+import type { Command } from 'commander'
+import { openIssuerClaim } from '#config'
+import { changeRegistry } from '../change-registry.ts'
+import { clientSecretOf, writeNewWithSecret } from '../client-secret-file.ts'
+import type { CommandContext } from '../context.ts'
+import { readSettings } from '../home.ts'
+import { signInAddresses } from '../redirect-uris.ts'
+import { type TenantFacts, tenantText } from '../registry-documents.ts'
+import { assertNewId, assertUrl } from '../registry-file.ts'
+import { CommandError, exit } from '../terminal.ts'
+import { checkIssuer } from './registry-views.ts'
+
+interface AddOptions {
+  issuer: string
+  tenantClaim?: string
+  clientId?: string
+  clientSecretFile?: string
+  name?: string
+  offline?: boolean
+}
+
+/** `NAME=VALUE` of a claim. @throws CommandError `usage` for another form, and where the issuer needs one and there is none */
+export const claimOf = (text: string | undefined, issuer: string): TenantFacts['claim'] => {
+  const needed = openIssuerClaim(issuer)
+  if (text === undefined) {
+    if (needed === undefined) return undefined
+    throw new CommandError(
+      exit.usage,
+      `Every person can have an account at ${issuer}, so a claim has to name the organization.`,
+      `Add --tenant-claim ${needed}=VALUE, for example --tenant-claim ${needed}=acme.example`,
+    )
+  }
+  const at = text.indexOf('=')
+  if (at < 1 || at === text.length - 1)
+    throw new CommandError(exit.usage, `--tenant-claim ${text} names no claim and value.`, 'Write NAME=VALUE.')
+  return { claim: text.slice(0, at), value: text.slice(at + 1) }
+}
+
+const nextOf = (id: string, addresses: readonly string[] | undefined): string =>
+  [
+    ...(addresses === undefined ? [] : [`register at the identity provider: ${addresses.join(' and ')}. Then:`]),
+    `deputy server add NAME --resource URL --tenant ${id} --uid USER`,
+  ].join(' ')
+
+const addAction = async (id: string, options: AddOptions, context: CommandContext): Promise<void> => {
+  const { terminal, home } = context
+  const { issuer, clientId, name } = options
+  const settings = await readSettings(home())
+  await assertNewId(
+    terminal,
+    { home: home(), environment: settings.environment, id },
+    { folder: 'tenants', key: 'tenant' },
+  )
+  assertUrl('an issuer', issuer)
+  const claim = claimOf(options.tenantClaim, issuer)
+  const secret =
+    clientId === undefined
+      ? undefined
+      : await clientSecretOf(
+          {
+            home: home(),
+            option: options.clientSecretFile,
+            name: `${id}-sign-in`,
+            isNeeded: options.clientSecretFile === undefined && terminal.openQuestions !== undefined,
+          },
+          terminal,
+        )
+  await changeRegistry(home(), terminal, async () => {
+    const signIn = clientId === undefined ? undefined : { id: clientId, secretFile: secret?.file }
+    const text = tenantText({ id, name, issuer, claim, signIn })
+    const written = await writeNewWithSecret(
+      { home: home(), folder: 'tenants', what: 'tenant', id, text },
+      settings,
+      secret,
+    )
+    return {
+      ...written,
+      done: `${written.file} is written.`,
+      next: nextOf(id, clientId === undefined ? undefined : signInAddresses(settings, id)),
+    }
+  })
+  if (options.offline !== true) await checkIssuer(issuer, context)
+}
+
+/** `tenant add`. */
+export const addTenantAdd = (tenant: Command, context: CommandContext): void => {
+  tenant
+    .command('add')
+    .argument('<id>')
+    .description('write the file of a new tenant')
+    .requiredOption('--issuer <url>', 'its identity provider')
+    .option(
+      '--tenant-claim <name=value>',
+      'claim that names the organization, where several share the identity provider',
+    )
+    .option('--client-id <id>', "Deputy's client at the identity provider, for sign-in on the connect pages")
+    .option(
+      '--client-secret-file <path>',
+      "file (0600) with that client's secret, or - for standard input; asked for at a terminal",
+    )
+    .option('--name <name>', 'display name of the tenant')
+    .option('--offline', 'do not check that the identity provider can be reached')
+    .addHelpText('after', '\nExample:\n  deputy tenant add acme --issuer https://login.acme.example --client-id deputy')
+    .action((id: string, options: AddOptions) => addAction(id, options, context))
+}
