@@ -33,8 +33,12 @@ describe('the commands that add to the registry', () => {
       github: ['--provider', 'github', '--client-id', 'Ov23', '--client-secret-file', '-', '--scope', 'repo=Your code'],
       okta: ['--provider', 'okta', '--variable', 'host=dev.okta.com', '--client-id', 'x', '--client-secret-file', '-'],
       'entra-obo': [
-        ...['--credential', 'entra_obo', '--provider', 'entra', '--variable', 'tenant=contoso.example'],
-        ...['--client-id', 'x', '--client-secret-file', '-', '--scope', 'Mail.Read'],
+        '--credential=entra_obo',
+        '--provider=entra',
+        '--variable=tenant=contoso.example',
+        '--client-id=x',
+        '--client-secret-file=-',
+        '--scope=Mail.Read',
       ],
       robot: [
         '--credential',
@@ -72,8 +76,16 @@ describe('the commands that add to the registry', () => {
     await writeFile(join(home.home, 'key.pem'), publicKey.export({ type: 'spki', format: 'pem' }))
     const added = await addServer(
       'notes',
-      ...['--uid', 'root', '--public-key', join(home.home, 'key.pem'), '--client-secret', '--approve'],
-      ...['--downstream', 'github=repo', 'ledger=read,write', 'vault', 'weather', 'okta'],
+      '--uid=root',
+      `--public-key=${join(home.home, 'key.pem')}`,
+      '--client-secret',
+      '--approve',
+      '--downstream',
+      'github=repo',
+      'ledger=read,write',
+      'vault',
+      'weather',
+      'okta',
     )
     expect([added.code, added.err]).toEqual([exit.ok, ''])
     expect(added.out).toMatch(/shown this once: \S{20,}\nNext: deputy policy explain --server notes --tenant acme/)
@@ -133,7 +145,7 @@ describe('the commands that add to the registry', () => {
 
   test.each([
     [['downstream', 'add', 'x'], /do not say which credential/],
-    [['downstream', 'add'], /Name the downstream/],
+    [['downstream', 'add'], /Name the downstream by/],
     [
       ['downstream', 'add', 'x', '--credential', 'aws_sts'],
       /has settings that no option describes[^]*configuration\.md/,
@@ -168,7 +180,7 @@ describe('the commands that add to the registry', () => {
 
   test('of two at once, one makes a file, and no change of a file is lost', async () => {
     const both = await Promise.all([addServer('notes'), addServer('notes', '--name', 'Other')])
-    expect(both.map(({ code }) => code).sort()).toEqual([exit.ok, exit.failed])
+    expect(both.map(({ code }) => code).toSorted((one, other) => one - other)).toEqual([exit.ok, exit.failed])
     const issuers = Array.from({ length: 4 }, (_, at) => `https://idp${at}.acme.example`)
     const added = await Promise.all(
       issuers.map((issuer) => home.deputy('issuer', 'add', issuer, '--tenant', 'acme', '--offline')),

@@ -27,7 +27,7 @@ export const runAnswering = async (
     write(chunk: Buffer, _encoding, done) {
       shown += chunk.toString('utf8')
       // A question ends with a colon and a space; readline then puts the cursor behind it.
-      if (/: (\u001b\[\d+G)?$/.test(shown)) {
+      if (/: (\S\[\d+G)?$/.test(shown)) {
         const next = left.shift()
         setImmediate(() => {
           if (next === undefined) input.end()

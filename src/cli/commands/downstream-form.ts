@@ -109,7 +109,7 @@ const providerOf = async (home: string, id: string | undefined): Promise<Provide
   throw new CommandError(
     exit.usage,
     `There is no provider ${id}. ${didYouMean(id, all.keys())}`.trimEnd(),
-    'deputy provider list, or deputy provider add ID --from-issuer URL',
+    'Names: deputy provider list',
   )
 }
 

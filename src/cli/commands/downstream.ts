@@ -196,7 +196,7 @@ const addAction = (argument: string | undefined, options: AddOptions, context: C
   if (id === undefined)
     throw new CommandError(
       exit.usage,
-      'Name the downstream: deputy downstream add ID …',
+      'Name the downstream by an id, or an MCP server with either --mcp URL or --known NAME.',
       'deputy downstream add --help',
     )
   return addByForm(id, options, context)

@@ -56,7 +56,7 @@ const addAction = async (id: string, options: AddOptions, context: CommandContex
     throw new CommandError(
       exit.usage,
       `Deputy has no provider file ${id}. ${didYouMean(id, all.keys())}`.trimEnd(),
-      `deputy provider list, or write one: deputy provider add ${id} --from-issuer URL`,
+      `deputy provider add ${id} --from-issuer URL`,
     )
   if (options.clientId === undefined)
     throw new CommandError(
