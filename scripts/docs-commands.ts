@@ -89,13 +89,19 @@ export const problemOf = (program: Command, { line, isWhole }: Named): string | 
       const found = names.map((name) =>
         command.commands.find((each) => each.name() === name || each.aliases().includes(name)),
       )
+      // `deputy backup FILE` has an argument beside its commands.
+      if (found.includes(undefined) && command.registeredArguments.length > 0) {
+        given += 1
+        continue
+      }
       if (found.includes(undefined)) return `there is no command ${line}`
       if (found.length > 1) return undefined
       command = found[0]!
     } else given += 1
   }
   if (!isWhole) return undefined
-  if (command.commands.length > 0) return command === program ? undefined : `${line} lacks its last word`
+  if (command.commands.length > 0 && command.registeredArguments.length === 0)
+    return command === program ? undefined : `${line} lacks its last word`
   const { registeredArguments: takes } = command
   if (given < takes.filter(({ required }) => required).length) return `${line} lacks an argument`
   if (given > takes.length && !takes.some(({ variadic }) => variadic)) return `${line} has a word too many`

@@ -41,6 +41,10 @@ const GROUPS: readonly Group[] = [
   },
   { names: ['rotation'], load: async () => (await import('./commands/rotation.ts')).addRotationCommands },
   { names: ['dev'], load: async () => (await import('./commands/dev.ts')).addDevCommand },
+  {
+    names: ['backup', 'restore'],
+    load: async () => (await import('./commands/backup.ts')).addBackupCommands,
+  },
   { names: ['store'], load: async () => (await import('./commands/store.ts')).addStoreCommands },
 ]
 
@@ -78,7 +82,7 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
 const acceptHomeEverywhere = (program: Command): void => {
   const visit = (command: Command): void => {
     command.exitOverride().configureOutput(program.configureOutput())
-    if (command.commands.length === 0) {
+    if (command.commands.length === 0 || command.registeredArguments.length > 0) {
       command.option('--home <folder>', 'configuration folder')
       command.hook('preAction', (_, acting) => {
         const { home } = acting.opts<{ home?: string }>()

@@ -72,6 +72,16 @@ export const daemonErrors = {
     'The store did not answer: {problem}.',
     'Try again; `deputy status` shows its state.',
   ),
+  backup_unusable: kind(
+    { status: 500, oauth: 'server_error', category: 'store', retryable: false },
+    'The backup {file} cannot be used: {problem}.',
+    '{fix}',
+  ),
+  restore_refused: kind(
+    { status: 500, oauth: 'server_error', category: 'store', retryable: false },
+    'Nothing was restored: {problem}.',
+    '{fix}',
+  ),
   membership_lost: kind(
     { status: 503, oauth: 'temporarily_unavailable', category: 'store', retryable: true },
     'The node {node} has lost its cluster membership and cannot confirm that every revocation was applied: {problem}.',

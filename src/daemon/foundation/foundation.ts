@@ -200,6 +200,17 @@ export const keysFolder = (home: string, settings: Pick<Settings, 'keys' | 'stat
   return folder
 }
 
+/** Where a restore keeps what is not in its place yet; it is there until the restore is finished. */
+export const UNFINISHED_RESTORE = '.restoring'
+
+const assertRestored = (state: string): void => {
+  if (!existsSync(join(state, UNFINISHED_RESTORE))) return
+  throw refuse('start_failed', {
+    problem: `a restore into ${state} was not finished`,
+    fix: 'Run deputy restore again, with --replace.',
+  })
+}
+
 /** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
 export const openKeysAndStore = async (
   settings: Settings,
@@ -208,6 +219,7 @@ export const openKeysAndStore = async (
   const { clock, random } = around
   const folder = keysFolder(around.home, settings)
   await assertPrivateFolder(resolve(around.home, settings.state))
+  assertRestored(resolve(around.home, settings.state))
   const kek = await openKeyEncryption(settings.kek, settings.kek_earlier, {
     ...around,
     monotonic: () => performance.now(),

@@ -9,4 +9,5 @@ export {
   type ReadTls,
   redisOptions,
   type Surroundings,
+  UNFINISHED_RESTORE,
 } from './foundation.ts'

@@ -1,5 +1,7 @@
 /** The first stage: the store with its keys, the audit log, what has been revoked, and this node among the others. */
+import { resolve } from 'node:path'
 import type { CachedCredential } from '#credentials/cache'
+import { reportRestore } from '#daemon/backup'
 import { nodeName, openAuditSinks, openKeysAndStore, type ReadTls, redisOptions } from '#daemon/foundation'
 import type { DeputyError } from '#errors'
 import { createSealedSessions } from '#flows/connect'
@@ -245,6 +247,7 @@ export const openFoundation = async (context: DaemonContext) => {
     recordsLost,
   })
   await keys.alone(() => restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(), logger }))
+  await reportRestore(resolve(context.home, settings.state), { store, audit, newId })
   const revocationIndex = await readStanding(store)
   const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
   const isVoid = (entry: CachedCredential): boolean =>

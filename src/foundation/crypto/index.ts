@@ -18,6 +18,7 @@ export {
   prependKey,
   withEarlierKeys,
 } from './key-encryption-key.ts'
+export { mergeKeyFiles, parseKeyFile } from './key-file.ts'
 export { Keyring } from './keyring.ts'
 export {
   createProofKey,

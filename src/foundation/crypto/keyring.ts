@@ -2,7 +2,6 @@ import { createSecretKey, type KeyObject } from 'node:crypto'
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createLru } from '#foundation/lru'
-import { z } from 'zod'
 import type { Random } from '#clock'
 import { DeputyError, refuse } from '#errors'
 import { createFile, replaceFile, syncFolder } from '#foundation/files'
@@ -10,16 +9,8 @@ import { decrypt, encrypt } from './aead.ts'
 import { lengthPrefixed } from './additional-data.ts'
 import { OWN_TENANT, type Envelope, type RecordName } from './envelope.ts'
 import type { KeyEncryptionKey } from './key-encryption-key.ts'
+import { keyFileText, parseKeyFile, type WrappedKey } from './key-file.ts'
 import { Secret } from './secret.ts'
-
-const wrappedKeySchema = z.strictObject({
-  key: z.string().regex(/^[0-9a-f]{16}$/),
-  kek: z.string(),
-  wrapped: z.base64(),
-})
-/** The key that seals, and those before it that still open. */
-const keyFileSchema = wrappedKeySchema.extend({ earlier: z.array(wrappedKeySchema).optional() })
-type WrappedKey = z.output<typeof wrappedKeySchema>
 
 interface DataKey {
   readonly id: Buffer
@@ -215,8 +206,7 @@ export class Keyring implements Envelope {
   /** The one that seals first. */
   #parse(tenant: string, text: string): WrappedKey[] {
     try {
-      const { earlier = [], ...first } = keyFileSchema.parse(JSON.parse(text))
-      return [first, ...earlier]
+      return [...parseKeyFile(text)]
     } catch (error) {
       throw this.#closed(tenant, 'its file is damaged', error)
     }
@@ -331,7 +321,7 @@ export class Keyring implements Envelope {
         return { key: id, kek: wrapped.id, wrapped: Buffer.from(wrapped.bytes).toString('base64') }
       }),
     )
-    return `${JSON.stringify({ ...first!, ...(earlier.length === 0 ? {} : { earlier }) })}\n`
+    return keyFileText([first!, ...earlier])
   }
 
   async #write(tenant: string, keys: TenantKeys['keys']): Promise<void> {

@@ -6,6 +6,7 @@ import { asDeputyError, forAdmins, refuse } from '#errors'
 import { createNamedCheck } from '#flows/revocation'
 import { sendError, withCheckedHead } from '#listeners/http'
 import { auditEndpoints } from './audit.ts'
+import { backupEndpoints } from './backup.ts'
 import { clientEndpoints } from './clients.ts'
 import { daemonEndpoints } from './daemon.ts'
 import type { AdminDependencies } from './dependencies.ts'
@@ -31,6 +32,7 @@ const adminEndpoints = (deps: AdminDependencies): AdminEndpoints => {
     ...secretEndpoints(context),
     ...rotationEndpoints(context),
     ...auditEndpoints(context),
+    ...backupEndpoints(context),
   }
 }
 

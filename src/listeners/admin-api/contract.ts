@@ -98,6 +98,10 @@ export const pruneSchema = z.strictObject({
 })
 export type PruneOrder = z.input<typeof pruneSchema>
 
+/** `POST /backup`. */
+export const backupSchema = z.strictObject({ id: z.uuid() })
+export type BackupAnnouncement = z.input<typeof backupSchema>
+
 /** `POST /audit/acknowledge`. */
 export const acknowledgeSchema = z.strictObject({ reason: z.string().min(1).max(500) })
 export type AcknowledgeOrder = z.input<typeof acknowledgeSchema>

@@ -2,6 +2,7 @@
 export { createAdminApi } from './admin-api.ts'
 export type {
   AcknowledgeOrder,
+  BackupAnnouncement,
   PruneOrder,
   FreezeOrder,
   KeyRotationOrder,

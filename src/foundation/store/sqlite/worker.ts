@@ -1,10 +1,11 @@
 /**
  * The thread that holds the embedded database. `node:sqlite` is synchronous: on a thread of its own, a slow disk stops no other work.
  */
-import { chmodSync, closeSync, fchmodSync, openSync } from 'node:fs'
+import { closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { Executor, problemOf } from './executor.ts'
+import { isHeld, takeHold } from './hold.ts'
 import type { StoreReply, StoreRequest, StoreThread } from './protocol.ts'
 
 const { path, role } = workerData as StoreThread
@@ -12,10 +13,7 @@ const port = parentPort!
 /** Requests that become one transaction at most. */
 const MAX_BATCH = 256
 
-/** https://www.sqlite.org/rescode.html#busy */
-const BUSY = 5
-
-/** Before SQLite opens it, see `takeHold`. Private before it has content; SQLite creates its other files with the same mode. */
+/** Before SQLite opens it, see `hold.ts`. Private before it has content; SQLite creates its other files with the same mode. */
 const makePrivate = (file: string): void => {
   const descriptor = openSync(file, 'a', 0o600)
   try {
@@ -23,23 +21,6 @@ const makePrivate = (file: string): void => {
   } finally {
     closeSync(descriptor)
   }
-}
-
-/**
- * A connection of its own holds the lock file as long as the process lives: two daemons on one folder would each
- * believe their own caches. The lock goes with the process, also when it is killed.
- */
-const takeHold = (): DatabaseSync => {
-  const lock = new DatabaseSync(`${path}.hold`)
-  // By its name: closing any other descriptor of this file would drop the locks that this process has on it (fcntl(2)).
-  chmodSync(`${path}.hold`, 0o600)
-  try {
-    lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
-  } catch (error) {
-    lock.close()
-    throw error
-  }
-  return lock
 }
 
 const open = (): DatabaseSync => {
@@ -92,7 +73,7 @@ let hold: DatabaseSync | undefined
 try {
   if (role === 'reader') serve(openToRead())
   else {
-    hold = takeHold()
+    hold = takeHold(path)
     serve(open(), hold)
   }
 } catch (error) {
@@ -100,6 +81,6 @@ try {
   port.postMessage({
     id: 0,
     ...found,
-    held: role === 'holder' && hold === undefined && (found.code & 0xff) === BUSY,
+    held: role === 'holder' && hold === undefined && isHeld(error),
   } satisfies StoreReply)
 }

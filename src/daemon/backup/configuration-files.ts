@@ -1,0 +1,103 @@
+import { open, readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Settings } from '#config'
+import type { Secret } from '#foundation/crypto'
+import { bytesOf } from '#foundation/audit'
+import { isBackup, type Source } from '#foundation/backup'
+import { isForeign, type Layout } from './layout.ts'
+
+/** Files that are read at once (bytes); a larger one is read by pieces, and must not change meanwhile. */
+const SMALL = 8_388_608
+/** Characters of a secret by which a file that holds it is found. */
+const SHORTEST_SECRET = 16
+
+export interface ConfigurationFiles {
+  readonly sources: AsyncIterable<Source>
+  /** What was left out, and why; complete when the sources were read. */
+  readonly leftOut: string[]
+}
+
+export interface ConfigurationPlace {
+  readonly layout: Layout
+  readonly settings: Pick<Settings, 'kek' | 'kek_earlier'>
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Files that are never a part of it: the backup and its key. */
+  readonly files: readonly string[]
+  readonly passphrase: Secret
+}
+
+/** Texts that must not be in a backup: with one of them, who has the backup has the secrets. */
+const forbiddenTexts = async (place: ConfigurationPlace): Promise<readonly Buffer[]> => {
+  const { settings, layout, environment, passphrase } = place
+  const texts = [passphrase.reveal()]
+  for (const kek of [settings.kek, ...settings.kek_earlier]) {
+    if ('file' in kek) texts.push(await readFile(resolve(layout.home, kek.file), 'utf8').catch(() => ''))
+    if ('env' in kek) texts.push(environment[kek.env] ?? '')
+  }
+  return texts
+    .flatMap((text) => text.split('\n'))
+    .map((line) => line.trim())
+    .filter((line) => line.length >= SHORTEST_SECRET && !line.startsWith('#'))
+    .map((line) => Buffer.from(line))
+}
+
+const identityOf = async (path: string): Promise<string | undefined> => {
+  const found = await stat(path).catch(() => undefined)
+  return found === undefined ? undefined : `${found.dev}:${found.ino}`
+}
+
+/** The files of a configuration folder, without state, sockets and the key-encryption key. Links to files are followed. */
+export const configurationFiles = async (place: ConfigurationPlace): Promise<ConfigurationFiles> => {
+  const { layout, settings } = place
+  const leftOut: string[] = []
+  const forbidden = await forbiddenTexts(place)
+  const keys = [settings.kek, ...settings.kek_earlier].flatMap((kek) =>
+    'file' in kek ? [resolve(layout.home, kek.file)] : [],
+  )
+  const excluded = new Set(await Promise.all([...place.files, layout.state, layout.keys].map(identityOf)))
+  const secret = new Set(await Promise.all(keys.map(identityOf)))
+  const root = await realpath(layout.home)
+
+  async function* fileAt(path: string, name: string): AsyncGenerator<Source> {
+    const file = await open(path, 'r')
+    try {
+      const { size, mode } = await file.stat()
+      const { buffer } = await file.read(Buffer.alloc(64), 0, 64, 0)
+      if (isBackup(buffer)) {
+        leftOut.push(`${name}: a backup`)
+        return
+      }
+      const common = { path: `configuration/${name}`, mode: mode & 0o777 }
+      if (size > SMALL) {
+        yield { ...common, bytes: size, content: bytesOf(file, size) }
+        return
+      }
+      const content = await file.readFile()
+      if (forbidden.some((text) => content.includes(text))) {
+        leftOut.push(`${name}: it holds the key-encryption key, or the key of the backup`)
+        return
+      }
+      yield {
+        ...common,
+        bytes: content.length,
+        content: (async function* () {
+          yield content
+        })(),
+      }
+    } finally {
+      await file.close()
+    }
+  }
+  async function* below(folder: string, prefix: string): AsyncGenerator<Source> {
+    for (const entry of (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const [path, name] = [join(folder, entry.name), `${prefix}${entry.name}`]
+      const identity = await identityOf(path)
+      if (isForeign(entry.name) || identity === undefined || excluded.has(identity)) continue
+      if (secret.has(identity)) leftOut.push(`${name}: the key-encryption key`)
+      else if (entry.isDirectory()) yield* below(path, `${name}/`)
+      else if ((await stat(path)).isFile()) yield* fileAt(path, name)
+      else if (entry.isSymbolicLink()) leftOut.push(`${name}: a link to a folder`)
+    }
+  }
+  return { sources: below(root, ''), leftOut }
+}

@@ -1,0 +1,81 @@
+import { chown, mkdir, open } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { bytesOf } from '#foundation/audit'
+import type { Entry, OpenBackup } from '#foundation/backup'
+import { syncFolder } from '#foundation/files'
+import { DATABASE_ENTRY, writeTo } from './inspect.ts'
+import type { LaterLog } from './later-log.ts'
+import { UNFINISHED_RESTORE } from './layout.ts'
+import type { KeysToRestore } from './restore-keys.ts'
+import { RESTORED_NOTE, type RestoredNote } from './restored-note.ts'
+import type { Target } from './target.ts'
+
+/** Makes a folder with those above it, mode 0700. */
+export const makeFolder = async (folder: string, owner: Target['owner']): Promise<void> => {
+  const first = await mkdir(folder, { recursive: true, mode: 0o700 })
+  if (first === undefined || owner === undefined) return
+  for (let made = folder; made.length >= first.length; made = dirname(made)) await chown(made, owner.uid, owner.gid)
+}
+
+interface Place {
+  readonly path: string
+  readonly owner: Target['owner']
+}
+
+const write = async ({ path, owner }: Place, content: AsyncIterable<Buffer>, mode = 0o600): Promise<void> => {
+  await makeFolder(dirname(path), owner)
+  await writeTo(path, content, mode)
+  if (owner !== undefined) await chown(path, owner.uid, owner.gid)
+  await syncFolder(dirname(path))
+}
+
+async function* bytesIn(text: string): AsyncGenerator<Buffer> {
+  yield Buffer.from(text)
+}
+
+export interface ToMakeReady {
+  readonly state: Target
+  readonly configuration: Target | undefined
+  readonly log: LaterLog | undefined
+  readonly keys: KeysToRestore | undefined
+}
+
+/** Where a file of a backup is made ready; undefined for one that is not restored. */
+const placeOf = ({ state, configuration, log, keys }: ToMakeReady, { path }: Entry): Place | undefined => {
+  const [root, ...rest] = path.split('/')
+  const inState = { path: join(state.folder, UNFINISHED_RESTORE, path), owner: state.owner }
+  if (path === DATABASE_ENTRY) return { ...inState, path: join(state.folder, UNFINISHED_RESTORE, 'deputy.db') }
+  if (root === 'audit') return log === undefined ? inState : undefined
+  // The heads go with the keys, the keys themselves were chosen before.
+  if (root === 'keys') return keys !== undefined && rest[0] === 'audit-heads' ? inState : undefined
+  return configuration === undefined || root !== 'configuration'
+    ? undefined
+    : { path: join(configuration.folder, UNFINISHED_RESTORE, ...rest), owner: configuration.owner }
+}
+
+/** Writes what comes back into folders of their own, in those where it belongs. */
+export const makeReady = async (backup: OpenBackup, parts: ToMakeReady, note: RestoredNote): Promise<void> => {
+  const { state, log, keys } = parts
+  const inState = (...names: string[]): Place => ({
+    path: join(state.folder, UNFINISHED_RESTORE, ...names),
+    owner: state.owner,
+  })
+  await backup.read({
+    manifest: () => undefined,
+    async entry(entry, content) {
+      const place = placeOf(parts, entry)
+      if (place === undefined) for await (const _piece of content) void _piece
+      else await write(place, content, entry.mode)
+    },
+  })
+  for (const { name, path, bytes } of log?.files ?? []) {
+    const file = await open(path, 'r')
+    try {
+      await write(inState('audit', name), bytesOf(file, bytes))
+    } finally {
+      await file.close()
+    }
+  }
+  for (const [name, content] of keys?.files ?? []) await write(inState('keys', name), bytesIn(content))
+  await write(inState(RESTORED_NOTE), bytesIn(`${JSON.stringify(note)}\n`))
+}
