@@ -7,8 +7,10 @@ import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makePackages } from '../../scripts/release/main.ts'
+import type { WorldView } from '../../src/cli/dev-views.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { startDaemonHere, startTestIssuer, type DaemonHere, type TestIssuer } from '../support/daemon.ts'
+import { connectMcpClient } from '../support/mcp.ts'
 
 const SDK_BYTES = 150_000
 /** ms. */
@@ -52,6 +54,18 @@ const unpack = async (path: string, name: string): Promise<string> => {
   return to
 }
 
+/** The command of the installed package; the folder is made once. */
+let installation: Promise<string> | undefined
+const installDeputy = async (): Promise<string> => {
+  const clean = await mkdtemp(join(folder, 'daemon-'))
+  await writeFile(join(clean, 'package.json'), '{"private":true}')
+  expect(await ran('npm', ['install', '--no-audit', '--no-fund', packedAs('deputy-0')], { cwd: clean })).toMatchObject({
+    code: 0,
+  })
+  return join(clean, 'node_modules/.bin/deputy')
+}
+const installedDeputy = (): Promise<string> => (installation ??= installDeputy())
+
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'deputy-packed-'))
   await mkdir(join(folder, 'home'))
@@ -71,12 +85,7 @@ describe('the packages', () => {
     'deputy: is installed from its file, makes a folder, checks it and serves',
     { timeout: COMMAND_LIMIT },
     async () => {
-      const clean = await mkdtemp(join(folder, 'daemon-'))
-      await writeFile(join(clean, 'package.json'), '{"private":true}')
-      expect(
-        await ran('npm', ['install', '--no-audit', '--no-fund', packedAs('deputy-0')], { cwd: clean }),
-      ).toMatchObject({ code: 0 })
-      const deputy = join(clean, 'node_modules/.bin/deputy')
+      const deputy = await installedDeputy()
       const { version } = JSON.parse(await readFile(join(import.meta.dirname, '../../package.json'), 'utf8')) as {
         version: string
       }
@@ -100,7 +109,40 @@ describe('the packages', () => {
         served.kill('SIGTERM')
         await ended
       }
-      expect(await readFile(join(clean, 'node_modules/deputy/THIRD-PARTY.txt'), 'utf8')).toContain('oidc-provider')
+      expect(await readFile(join(dirname(deputy), '../deputy/THIRD-PARTY.txt'), 'utf8')).toContain('oidc-provider')
+    },
+  )
+
+  it(
+    'deputy: a developer has a world, a token, a credential and a call of a tool out of one command',
+    { timeout: COMMAND_LIMIT },
+    async () => {
+      const deputy = await installedDeputy()
+      const child = spawn(deputy, ['dev', '--json'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: { PATH: NODE_FOLDER, HOME: join(folder, 'home'), TMPDIR: folder },
+      })
+      const ended = once(child, 'exit')
+      try {
+        let said = ''
+        child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
+        await expect.poll(() => said, { timeout: 30_000 }).toContain('\n')
+        const world = JSON.parse(said) as WorldView
+        const path = [dirname(deputy), NODE_FOLDER].join(delimiter)
+        const { token, exchange, call } = world.next
+        const { out } = await ran('sh', ['-c', [token, exchange, call].join('\n')], { path })
+        expect(JSON.parse(out)).toEqual({ user: 'alice-notes', notes: ['A note of alice-notes'] })
+        const client = await connectMcpClient({ sdk: 'v2', url: world.mcp, token: world.token })
+        expect(await client.call('add_note', { text: 'From the packed file' })).toMatchObject({ isError: false })
+        expect((await client.call('list_notes')).text).toContain('From the packed file')
+        await client.close()
+      } finally {
+        child.kill('SIGINT')
+        await ended
+      }
+      expect(child.exitCode).toBe(0)
+      expect((await readdir(folder)).filter((name) => name.startsWith('deputy-dev-'))).toEqual([])
+      expect(existsSync(join(folder, 'home/.deputy'))).toBe(false)
     },
   )
 
