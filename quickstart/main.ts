@@ -3,7 +3,6 @@
  * this machine. One line a step. `--keep` leaves everything running until Ctrl-C.
  */
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
-import { PASSWORD } from '../test/peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../test/peers/walk.ts'
 import { signInFromNothing } from './mcp-client.ts'
 import { publishTools, startWorld, type World } from './world.ts'
@@ -54,7 +53,7 @@ const callTool = async (url: string, token: string, name = 'list_notes'): Promis
 }
 
 /** Why a token was refused is between the server and Deputy: the answer says under which id. */
-const idIn = ({ text }: Answer): string => /\(([\w-]{20})\)/.exec(text)?.[1] ?? 'none'
+const idIn = ({ text }: Answer): string => /\(([\w-]{20,})\)/.exec(text)?.[1] ?? 'none'
 const reasonOf = async (world: World, answer: Answer): Promise<string> =>
   /Refused \(\w+\): (.*)/.exec((await world.deputy('explain', idIn(answer))).out)?.[1] ?? answer.text
 
@@ -62,8 +61,8 @@ const reasonOf = async (world: World, answer: Answer): Promise<string> =>
 const passProvider = async (browser: Browser, first: Page, user: string, url: string): Promise<Page> => {
   let page = first
   for (let at = 0; at < 3 && page.url.startsWith(url); at += 1) {
-    page = page.body.includes('type="password"')
-      ? await browser.submit(page, { login: user, password: PASSWORD })
+    page = page.body.includes('name="login"')
+      ? await browser.submit(page, { login: user })
       : await browser.submit(page, { decision: 'allow' })
   }
   return page
@@ -100,9 +99,7 @@ const callApi = async (world: World): Promise<void> => {
 }
 
 const signIn = (url: string): Promise<string> =>
-  signInFromNothing(url, ({ body }) =>
-    body.includes('type="password"') ? { login: 'alice', password: PASSWORD } : { decision: 'allow' },
-  )
+  signInFromNothing(url, ({ body }) => (body.includes('name="login"') ? { login: 'alice' } : { decision: 'allow' }))
 
 const run = async (world: World): Promise<void> => {
   const accessToken = await signIn(world.servers.notes.url)
@@ -178,8 +175,8 @@ try {
 process.stdout.write(`${failed ? 'failed' : 'done'} in ${((performance.now() - began) / 1000).toFixed(1)} s\n`)
 if (keep) {
   process.stdout.write(`\nEverything keeps running; Ctrl-C ends it.
-  identity provider  ${world.idp.url} (users alice and bob, password ${PASSWORD})
-  notes service      ${world.service.url} (users alice-notes and bob-notes, the same password)
+  identity provider  ${world.idp.url} (users alice, bob and carol, without passwords)
+  notes service      ${world.service.url} (users alice-notes, bob-notes and carol-notes)
   connect pages      ${world.connectUrl}
   the folder         ${world.home}
   try                npm run deputy -- status --home ${world.home}\n`)

@@ -73,7 +73,7 @@ export const worldView = (world: DevWorld, token: string, given: Given): WorldVi
     next: {
       token: `TOKEN=$(${called} dev token --user alice --home ${quoted(home)})`,
       exchange: exchangeLine(socket, given.downstream),
-      call: `curl -s -H "Authorization: Bearer $CREDENTIAL" ${api}/notes`,
+      call: `curl -s -w '\\n' -H "Authorization: Bearer $CREDENTIAL" ${api}/notes`,
       ...(world.kind === 'stdio' ? { connect: `${called} login --tenant acme --home ${quoted(home)}` } : {}),
     },
   }

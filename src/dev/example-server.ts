@@ -7,7 +7,7 @@ import { createMcpListener } from '#sdk/mcp'
 import { DOWNSTREAM, LOOPBACK } from './facts.ts'
 
 const said = async (response: Response) => ({
-  content: [{ type: 'text' as const, text: (await response.text()).trimEnd() }],
+  content: [{ type: 'text' as const, text: await response.text() }],
   isError: !response.ok,
 })
 

@@ -128,6 +128,8 @@ const withResource = (text: string, resource: string): string => {
   return document.toString({ lineWidth: 0 })
 }
 
+const FOLDERS = ['state', 'run', 'secrets', 'clients', 'apis', 'servers', 'policies/access', DEV_FOLDER]
+
 interface Written {
   readonly text: string
   /** Changes the author's own version of the file. */
@@ -151,18 +153,17 @@ export const writeFiles = async (
     [`tenants/${TENANT}.yaml`]: { text: tenant(ports), adapt: moved },
     'providers/notes.yaml': { text: provider(ports), adapt: moved },
     [`downstreams/${DOWNSTREAM}.yaml`]: { text: downstream(ports), adapt: moved },
-    'policies/access/dev.cedar': { text: policies, adapt: (text) => text },
     ...(kind === 'none'
       ? {}
       : {
+          'policies/access/dev.cedar': { text: policies, adapt: (text: string) => text },
           [`servers/${SERVER}.yaml`]: {
             text: server(resource, kind, uid),
             adapt: (text: string) => withResource(moved(text), resource),
           },
         }),
   }
-  for (const folder of ['state', 'run', 'secrets', 'clients', 'apis', 'servers', DEV_FOLDER])
-    await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
+  for (const folder of FOLDERS) await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
   await createFile(join(home, 'state/kek'), newKeyText(createSystemRandom()))
   await replaceFile(join(home, 'secrets/sign-in'), secrets.signIn)
   await replaceFile(join(home, 'secrets/notes-service'), secrets.service)

@@ -1,7 +1,7 @@
 /**
  * The company's identity provider in the world: three users without passwords.
  * 1. It issues JWT access tokens (RFC 9068, ES256) for any resource that is asked for.
- * 2. It asks each time who signs in, so that a person can change the user.
+ * 2. It asks each time who signs in, so that a person can change the user, unless it is told to remember.
  * 3. `deputy dev token` gets tokens by a grant of its own, for which a client secret is needed.
  */
 import {
@@ -21,6 +21,8 @@ export interface IdentityProviderOptions {
   /** Where Deputy's sign-in comes back to. */
   readonly redirectUris: readonly string[]
   readonly secrets: { readonly signIn: string; readonly token: string }
+  /** Default: it asks each time who signs in. */
+  readonly remembersUsers: boolean
 }
 
 /** The scope of all access tokens. */
@@ -34,16 +36,18 @@ const resourceServer = (resource: string) => ({
   jwt: { sign: { alg: 'ES256' as const } },
 })
 
-/** Asks who signs in although the browser has a session. */
-export const alwaysAsk = (): interactionPolicy.DefaultPolicy => {
+/** When a page is shown. @param remembersUsers false: a user with a session is asked as well */
+export const interactionsOf = (remembersUsers: boolean): NonNullable<Configuration['interactions']> => {
   const policy = interactionPolicy.base()
   const { Check } = interactionPolicy
+  const url = (_context: KoaContextWithOIDC, { uid }: { uid: string }): string => `/interaction/${uid}`
+  if (remembersUsers) return { policy, url }
   policy.get('login')?.checks.add(
     new Check('who_is_it', 'a user is chosen for each sign-in', (context) => {
       return context.oidc.result?.login === undefined ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT
     }),
   )
-  return policy
+  return { policy, url }
 }
 
 /** The company has allowed Deputy's client for all of its users. */
@@ -65,7 +69,7 @@ const groupsOf = (account: string): string[] => {
   return [...((Object.hasOwn(users, account) ? users[account]?.groups : undefined) ?? [])]
 }
 
-const configurationOf = ({ redirectUris, secrets }: IdentityProviderOptions): Configuration => ({
+const configurationOf = ({ redirectUris, secrets, remembersUsers }: IdentityProviderOptions): Configuration => ({
   scopes: ['openid', 'email', 'offline_access'],
   clients: [
     {
@@ -84,10 +88,7 @@ const configurationOf = ({ redirectUris, secrets }: IdentityProviderOptions): Co
       response_types: [],
     },
   ],
-  interactions: {
-    policy: alwaysAsk(),
-    url: (_context, interaction) => `/interaction/${interaction.uid}`,
-  },
+  interactions: interactionsOf(remembersUsers),
   loadExistingGrant: grantToOwnClients,
   ttl: {
     Interaction: 600,

@@ -25,7 +25,7 @@ const answer = (response: ServerResponse, status: number, body?: object, challen
     ...(challenge === undefined ? {} : { 'www-authenticate': `Bearer ${challenge}` }),
     ...(body === undefined ? {} : { 'content-type': 'application/json' }),
   }
-  response.writeHead(status, headers).end(body === undefined ? undefined : `${JSON.stringify(body)}\n`)
+  response.writeHead(status, headers).end(body === undefined ? undefined : JSON.stringify(body))
 }
 
 const readNote = async (request: IncomingMessage): Promise<string | undefined> => {

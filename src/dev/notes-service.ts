@@ -4,7 +4,7 @@
  */
 import type { JWK } from 'oidc-provider'
 import { accountOf, SCOPES, SERVICE_CLIENT, USERS } from './facts.ts'
-import { alwaysAsk } from './identity-provider.ts'
+import { interactionsOf } from './identity-provider.ts'
 import type { KeptRecords } from './kept-records.ts'
 import { API_PATH, createNotesApi } from './notes-api.ts'
 import { type OpenIdServer, startOpenIdServer } from './openid-server.ts'
@@ -17,6 +17,8 @@ export interface NotesServiceOptions {
   /** Where connections come back to. */
   readonly redirectUri: string
   readonly records: KeptRecords
+  /** False: it asks each time who signs in. */
+  readonly remembersUsers: boolean
 }
 
 export interface NotesService extends OpenIdServer {
@@ -28,7 +30,7 @@ const DAY = 86_400
 
 /** @throws Error of listen(2) */
 export const startNotesService = async (options: NotesServiceOptions): Promise<NotesService> => {
-  const { port, key, cookieKey, secret, redirectUri, records } = options
+  const { port, key, cookieKey, secret, redirectUri, records, remembersUsers } = options
   const server = await startOpenIdServer({
     title: 'Notes',
     users: Object.fromEntries(Object.keys(USERS).map((user) => [accountOf(user), {}])),
@@ -50,7 +52,7 @@ export const startNotesService = async (options: NotesServiceOptions): Promise<N
           token_endpoint_auth_method: 'client_secret_basic',
         },
       ],
-      interactions: { policy: alwaysAsk(), url: (_context, interaction) => `/interaction/${interaction.uid}` },
+      interactions: interactionsOf(remembersUsers),
       rotateRefreshToken: true,
       issueRefreshToken: (_context, client) => Promise.resolve(client.grantTypeAllowed('refresh_token')),
       ttl: {

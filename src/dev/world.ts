@@ -35,6 +35,8 @@ export interface DevWorldOptions {
   /** Ports of the caller's choice. */
   readonly ports?: Partial<Ports>
   readonly server: DevServer
+  /** The providers remember who has signed in, as those of companies do; default: they ask each time. */
+  readonly remembersUsers?: boolean
   readonly shipped: Shipped
   readonly version: string
   readonly environment: Readonly<Record<string, string | undefined>>
@@ -128,7 +130,7 @@ const environmentOf = (home: string, api: string, { ports: { server } }: State):
 /** The two providers. */
 const startProviders = async (
   { folder: { home, isTemporary }, state }: Prepared,
-  clock: Clock,
+  { clock, remembersUsers = false }: DevWorldOptions,
   stack: AsyncDisposableStack,
 ) => {
   const { ports, keys, secrets } = state
@@ -139,6 +141,7 @@ const startProviders = async (
     key: keys.idp,
     redirectUris: [back, `${back}/${TENANT}`],
     secrets,
+    remembersUsers,
   })
   stack.defer(() => idp.close())
   const records = await KeptRecords.open(isTemporary ? undefined : join(home, DEV_FOLDER, 'notes-service.json'), clock)
@@ -150,6 +153,7 @@ const startProviders = async (
     secret: secrets.service,
     redirectUri: `${deputy}/connect/callback`,
     records,
+    remembersUsers,
   })
   stack.defer(() => service.close())
   return { idp, service, deputy }
@@ -162,7 +166,7 @@ const start = async (options: DevWorldOptions, stack: AsyncDisposableStack): Pro
   const { state, notes } = prepared
   const { home, isTemporary } = folder
   const { clock, random, shipped, version, environment, server } = options
-  const { idp, service, deputy } = await startProviders(prepared, clock, stack)
+  const { idp, service, deputy } = await startProviders(prepared, options, stack)
   const logger = openLog(home, stack)
   const daemon = await startDaemon({ home, shipped, version, environment, clock, random, logger })
   stack.defer(() => daemon.stop())

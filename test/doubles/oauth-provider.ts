@@ -4,7 +4,7 @@
  * - a refresh needs the client that the token was issued to, and the same resource: https://www.rfc-editor.org/rfc/rfc6749#section-6, https://www.rfc-editor.org/rfc/rfc8707#section-2.2
  * - a refresh may narrow the scope, never widen it: https://www.rfc-editor.org/rfc/rfc6749#section-6
  * - revoking a refresh token ends its family: https://www.rfc-editor.org/rfc/rfc7009#section-2.1
- * For the ordinary case there is the real one in `test/peers/oauth-service.ts`.
+ * For the ordinary case there is the real one in `test/peers/notes-service.ts`.
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'

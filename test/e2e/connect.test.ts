@@ -2,8 +2,6 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { signIn } from '../peers/company-idp.ts'
-import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import { exchangeToken } from '../support/exchange-client.ts'
 import { startWorld, type World } from '../../quickstart/world.ts'
@@ -26,7 +24,7 @@ const ask = async (user: string, server: 'notes' | 'calendar' = 'notes'): Promis
   const config = JSON.parse(await readFile(`${world.home}/${server}-server.json`, 'utf8')) as Parameters<
     typeof exchangeToken
   >[0]
-  const { accessToken } = await signIn({ idp: world.idp, user, resource: world.servers[server].url })
+  const accessToken = await world.token(user, server)
   return (
     await exchangeToken(config, {
       userToken: accessToken,
@@ -41,7 +39,7 @@ const pass = async (browser: Browser, first: Page, user: string, url: string): P
   let page = first
   for (let at = 0; at < 3 && page.url.startsWith(url); at += 1)
     page = page.body.includes('name="login"')
-      ? await browser.submit(page, { login: user, password: PASSWORD })
+      ? await browser.submit(page, { login: user })
       : await browser.submit(page, { decision: 'allow' })
   return page
 }

@@ -6,8 +6,6 @@ import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { startWorld, type World } from '../../quickstart/world.ts'
-import { signIn } from '../peers/company-idp.ts'
-import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
@@ -177,7 +175,7 @@ describe('on the connect pages', () => {
     const config = JSON.parse(await readFile(join(world.home, 'notes-server.json'), 'utf8')) as Parameters<
       typeof exchangeToken
     >[0]
-    const { accessToken } = await signIn({ idp: world.idp, user, resource: world.servers.notes.url })
+    const accessToken = await world.token(user, 'notes')
     const { body } = await exchangeToken(config, {
       userToken: accessToken,
       downstream: 'notes-api',
@@ -191,7 +189,7 @@ describe('on the connect pages', () => {
     let page = await browser.open(link)
     for (let at = 0; at < 3 && page.url.startsWith(world.idp.url); at += 1)
       page = page.body.includes('name="login"')
-        ? await browser.submit(page, { login: user, password: PASSWORD })
+        ? await browser.submit(page, { login: user })
         : await browser.submit(page, { decision: 'allow' })
     return page
   }

@@ -2,22 +2,19 @@ import { createHash, randomBytes } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { signIn, startCompanyIdp, type CompanyIdp } from './company-idp.ts'
-import { startDownstreamApi, type DownstreamApi } from './downstream-api.ts'
-import { SERVICE_CLIENT, startOAuthService, type OAuthService } from './oauth-service.ts'
+import type { NotesService } from '#dev'
+import { NOTES_CLIENT, startNotesPeer } from './notes-service.ts'
 import { walkAuthorization } from './openid-server.ts'
 
 const RESOURCE = 'https://notes-mcp.company.example/mcp'
 const REDIRECT = 'http://127.0.0.1:1/connect/callback'
 let idp: CompanyIdp
-let service: OAuthService
-let api: DownstreamApi
+let service: NotesService
 beforeAll(async () => {
   idp = await startCompanyIdp({ resources: [RESOURCE], redirectUris: [REDIRECT] })
-  service = await startOAuthService({ redirectUris: [REDIRECT] })
-  api = await startDownstreamApi({ service })
+  service = await startNotesPeer({ redirectUri: REDIRECT })
 })
 afterAll(async () => {
-  await api?.close()
   await service?.close()
   await idp?.close()
 })
@@ -27,7 +24,7 @@ const token = async (parameters: Record<string, string>) => {
     method: 'POST',
     body: new URLSearchParams(parameters),
     headers: {
-      authorization: `Basic ${Buffer.from(`${SERVICE_CLIENT.client_id}:${SERVICE_CLIENT.client_secret}`).toString('base64')}`,
+      authorization: `Basic ${Buffer.from(`${NOTES_CLIENT.client_id}:${NOTES_CLIENT.client_secret}`).toString('base64')}`,
     },
   })
   return {
@@ -48,7 +45,7 @@ const connect = async () => {
   })
 }
 const notes = (accessToken: string) =>
-  fetch(`${api.url}/notes`, { headers: { authorization: `Bearer ${accessToken}` } })
+  fetch(`${service.api}/notes`, { headers: { authorization: `Bearer ${accessToken}` } })
 
 test('the company signs alice in and issues an access token for the MCP server alone', async () => {
   const { accessToken } = await signIn({ idp, user: 'alice', resource: RESOURCE })

@@ -1,21 +1,19 @@
 /**
- * A tiny browser over HTTP, for tests and the quickstart.
+ * A tiny browser over HTTP with the cookies of a real one, for tests and the quickstart.
  * 1. `createBrowser()` has its own cookie jar.
  * 2. `open(url)` follows redirects and stops at a page, or before an address that `stopAt` accepts.
  * 3. `submit(page, fields)` posts the page's form, hidden fields included.
  */
 import { CookieJar } from 'tough-cookie'
+import { parseForm } from '#dev'
+
+export { parseForm }
 
 export interface Page {
   readonly url: string
   readonly status: number
   readonly headers: Headers
   readonly body: string
-}
-export interface Form {
-  readonly action: string
-  readonly method: string
-  readonly fields: Readonly<Record<string, string>>
 }
 export interface Browser {
   readonly jar: CookieJar
@@ -24,39 +22,6 @@ export interface Browser {
 }
 
 const MOST_REDIRECTS = 20
-
-const decode = (text: string): string =>
-  text
-    .replaceAll('&quot;', '"')
-    .replaceAll('&#39;', "'")
-    .replaceAll('&lt;', '<')
-    .replaceAll('&gt;', '>')
-    .replaceAll('&amp;', '&')
-const attribute = (tag: string, name: string): string | undefined => {
-  const found = new RegExp(`\\s${name}\\s*=\\s*(?:"([^"]*)"|'([^']*)')`, 'i').exec(tag)
-  const value = found?.[1] ?? found?.[2]
-  return value === undefined ? undefined : decode(value)
-}
-
-/** The first form of a page. Ticked checkboxes and filled inputs count, as in a browser. */
-export const parseForm = (page: Page): Form => {
-  const found = /(<form\b[^>]*>)([\s\S]*?)<\/form>/i.exec(page.body)
-  if (found === null) throw new Error(`no form at ${page.url} (${page.status}): ${page.body.slice(0, 300)}`)
-  const [, tag, inner] = found as unknown as [string, string, string]
-  const fields: Record<string, string> = {}
-  for (const [input] of inner.matchAll(/<input\b[^>]*>/gi)) {
-    const name = attribute(input, 'name')
-    const type = attribute(input, 'type')?.toLowerCase() ?? 'text'
-    if (name === undefined || type === 'submit') continue
-    if ((type === 'checkbox' || type === 'radio') && !/\schecked\b/i.test(input)) continue
-    fields[name] = attribute(input, 'value') ?? (type === 'checkbox' ? 'on' : '')
-  }
-  return {
-    action: new URL(attribute(tag, 'action') ?? '', page.url).href,
-    method: (attribute(tag, 'method') ?? 'get').toUpperCase(),
-    fields,
-  }
-}
 
 /** @param options.stopAt a redirect to such an address is not followed; its page has the address as `url` and status 0 */
 export const createBrowser = (options: { stopAt?: (url: string) => boolean } = {}): Browser => {

@@ -6,7 +6,6 @@ import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { exchangeToken } from '../support/exchange-client.ts'
 import { startWorld, type World } from '../../quickstart/world.ts'
-import { signIn } from '../peers/company-idp.ts'
 import { CONTRASTS, findChromium, passPeer, startChromium } from '../support/chromium.ts'
 
 const executable = findChromium()
@@ -36,7 +35,7 @@ const linkFor = async (user: string): Promise<string> => {
   const config = JSON.parse(await readFile(`${world.home}/notes-server.json`, 'utf8')) as Parameters<
     typeof exchangeToken
   >[0]
-  const { accessToken } = await signIn({ idp: world.idp, user, resource: world.servers.notes.url })
+  const accessToken = await world.token(user, 'notes')
   return String(
     (
       await exchangeToken(config, {

@@ -22,7 +22,9 @@ export const startChromium = (executablePath: string): Promise<Browser> =>
 export const passPeer = async (page: Page, user: string, url: string): Promise<void> => {
   for (let step = 0; step < 3 && page.url().startsWith(url); step += 1) {
     const login = page.locator('input[name=login]')
-    if ((await login.count()) > 0) {
+    const choice = page.locator(`button[name=login][value=${user}]`)
+    if ((await choice.count()) > 0) await Promise.all([page.waitForNavigation(), choice.click()])
+    else if ((await login.count()) > 0) {
       await login.fill(user)
       await page.locator('input[name=password]').fill(PASSWORD)
       await Promise.all([page.waitForNavigation(), page.locator('button').click()])

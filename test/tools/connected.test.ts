@@ -5,8 +5,8 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { SIGN_IN_CLIENT, startCompanyIdp, type CompanyIdp } from '../peers/company-idp.ts'
-import { startDownstreamApi, type DownstreamApi } from '../peers/downstream-api.ts'
-import { SERVICE_CLIENT, startOAuthService, type OAuthService } from '../peers/oauth-service.ts'
+import type { NotesService } from '#dev'
+import { NOTES_CLIENT, startNotesPeer } from '../peers/notes-service.ts'
 import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import { ask, prepareDaemonHere, type DaemonHere } from '../support/daemon.ts'
@@ -15,8 +15,7 @@ import { CLI, freePort } from '../support/process.ts'
 import { registerClient, signInAtClient } from '../support/sign-in.ts'
 
 let idp: CompanyIdp
-let service: OAuthService
-let api: DownstreamApi
+let service: NotesService
 let daemon: DaemonHere
 let url: string
 let issuer: string
@@ -73,11 +72,10 @@ beforeAll(async () => {
   daemon = await prepareDaemonHere({}, { listen: { mcp: `127.0.0.1:${mcpPort}` } })
   issuer = `http://127.0.0.1:${daemon.port}`
   idp = await startCompanyIdp({ resources: [], redirectUris: [`${issuer}/connect/signed-in`] })
-  service = await startOAuthService({ redirectUris: [`${issuer}/connect/callback`] })
-  api = await startDownstreamApi({ service })
+  service = await startNotesPeer({ redirectUri: `${issuer}/connect/callback` })
   await daemon.write({
     'secrets/sign-in': SIGN_IN_CLIENT.client_secret,
-    'secrets/notes': SERVICE_CLIENT.client_secret,
+    'secrets/notes': NOTES_CLIENT.client_secret,
     'tenants/acme.yaml': {
       tenant: 'acme',
       name: 'Acme',
@@ -99,11 +97,11 @@ beforeAll(async () => {
       name: 'Notes',
       credential: 'oauth_grant',
       provider: 'notes',
-      client: { client_id: SERVICE_CLIENT.client_id, client_secret: { file: 'secrets/notes' } },
+      client: { client_id: NOTES_CLIENT.client_id, client_secret: { file: 'secrets/notes' } },
       scopes: { 'notes:read': 'Read your notes', 'notes:write': 'Change your notes' },
-      inject: { hosts: [api.url], as: { header: 'Authorization', value: 'Bearer {credential}' }, only: true },
+      inject: { hosts: [service.url], as: { header: 'Authorization', value: 'Bearer {credential}' }, only: true },
     },
-    ...apiFiles('notes', notesDocument(api.url), { downstream: 'notes-api', tools: [{ path: '/notes' }] }),
+    ...apiFiles('notes', notesDocument(service.api), { downstream: 'notes-api', tools: [{ path: '/notes' }] }),
     'servers/notes-tools.yaml': {
       server: 'notes-tools',
       name: 'Notes',
@@ -125,7 +123,6 @@ permit (principal == Deputy::User::"acme/bob", action == Deputy::Action::"oauth_
 }, 60_000)
 afterAll(async () => {
   await daemon?.close()
-  await api?.close()
   await service?.close()
   await idp?.close()
 })
@@ -176,7 +173,7 @@ const overHttp = async (user: string, onUrl: OnUrl): Promise<Client> => {
 const pass = async (browser: Browser, first: Page, user: string, at: string): Promise<Page> => {
   let page = first
   for (let step = 0; step < 3 && page.url.startsWith(at); step += 1)
-    page = page.body.includes('type="password"')
+    page = page.body.includes('name="login"')
       ? await browser.submit(page, { login: user, password: PASSWORD })
       : await browser.submit(page, { decision: 'allow' })
   return page

@@ -4,7 +4,6 @@ import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startWorld, type World } from '../../../quickstart/world.ts'
 import type { ClientKey } from '../../../src/sdk/index.ts'
-import { signIn } from '../../peers/company-idp.ts'
 import { findChromium, passPeer, startChromium } from '../../support/chromium.ts'
 import { connectMcpClient, startMcpServer, type McpClient, type RunningMcpServer } from '../../support/mcp.ts'
 
@@ -34,7 +33,7 @@ const connectAs = async (user: string, onUrl: (url: string) => Promise<'accept' 
   connectMcpClient({
     sdk: 'v2',
     url: server.url,
-    token: (await signIn({ idp: world.idp, user, resource: world.servers.notes.url })).accessToken,
+    token: await world.token(user, 'notes'),
     onUrl: ({ url }) => onUrl(url),
   })
 const grants = async (): Promise<unknown> => JSON.parse((await world.deputy('grant', 'list', '--json')).out)

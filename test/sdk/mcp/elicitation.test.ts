@@ -4,8 +4,6 @@ import { UrlElicitationRequiredError } from '@modelcontextprotocol/sdk/types.js'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startWorld, type World } from '../../../quickstart/world.ts'
 import type { ClientKey } from '../../../src/sdk/index.ts'
-import { signIn } from '../../peers/company-idp.ts'
-import { PASSWORD } from '../../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../../peers/walk.ts'
 import { ask, type Answer } from '../../support/daemon.ts'
 import {
@@ -56,16 +54,15 @@ const start = async (sdk: Sdk, options: Partial<McpServerOptions> = {}): Promise
     ...options,
   }))
 }
-const tokenOf = async (user: string): Promise<string> =>
-  (await signIn({ idp: world.idp, user, resource: world.servers.notes.url })).accessToken
+const tokenOf = (user: string): Promise<string> => world.token(user, 'notes')
 const connectAs = async (user: string, options: Partial<McpClientOptions> & { sdk: Sdk }): Promise<McpClient> =>
   (client = await connectMcpClient({ url: server!.url, token: await tokenOf(user), ...options }))
 
 const pass = async (browser: Browser, first: Page, user: string, url: string): Promise<Page> => {
   let page = first
   for (let at = 0; at < 3 && page.url.startsWith(url); at += 1)
-    page = page.body.includes('type="password"')
-      ? await browser.submit(page, { login: user, password: PASSWORD })
+    page = page.body.includes('name="login"')
+      ? await browser.submit(page, { login: user })
       : await browser.submit(page, { decision: 'allow' })
   return page
 }

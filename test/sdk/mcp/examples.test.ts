@@ -3,7 +3,6 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { startWorld, type World } from '../../../quickstart/world.ts'
-import { signIn } from '../../peers/company-idp.ts'
 import { connectMcpClient } from '../../support/mcp.ts'
 import { startProcess, stopProcess } from '../../support/process.ts'
 
@@ -34,7 +33,7 @@ describe('the examples', () => {
         NOTES_API: world.api.url,
       })
       try {
-        const { accessToken } = await signIn({ idp: world.idp, user: 'alice', resource: world.servers.notes.url })
+        const accessToken = await world.token('alice', 'notes')
         const client = await connectMcpClient({ sdk, url: world.servers.notes.url, token: accessToken })
         expect(await client.tools()).toEqual(['whoami', 'list_notes'])
         expect(await client.call('whoami')).toEqual({ isError: false, text: 'You are alice of acme.' })
