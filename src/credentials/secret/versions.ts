@@ -34,6 +34,8 @@ export const secretsNamedIn = (value: unknown): NamedSecret[] => {
 export const createSecretVersions = (deps: {
   /** The current version in Deputy's own store, on every node the same; undefined where there is none. */
   readonly embedded: (tenant: string, name: string) => Promise<Pick<StoredSecret, 'sealed'> | undefined>
+  /** Changes with each write to that store, before and after it; absent where other processes write it too. */
+  readonly writes?: (() => number) | undefined
   readonly read: (secret: RotatedSecret) => Promise<Pick<SecretVersion, 'version' | 'value'>>
 }) => {
   const named = new WeakMap<Downstream, readonly NamedSecret[]>()
@@ -54,12 +56,26 @@ export const createSecretVersions = (deps: {
     }
   }
 
+  const embedded = createLru<string, { readonly name: string; readonly writes: number }>({ max: MAX_KNOWN })
+
+  /** Asked of the store with each request, unless this process writes all that is in it, and has written nothing since. */
+  const embeddedVersion = async (tenant: string, secret: string): Promise<string> => {
+    const writes = deps.writes?.()
+    const key = JSON.stringify([tenant, secret])
+    const before = embedded.get(key)
+    if (before !== undefined && before.writes === writes) return before.name
+    const name = nameOf(await deps.embedded(tenant, secret))
+    // Under the count before the read: what was read beside a write may be of before or after it.
+    if (writes !== undefined) embedded.set(key, { name, writes })
+    return name
+  }
+
   const versionOf = async (
     downstream: Downstream,
     tenant: string,
     { backend, secret }: NamedSecret,
   ): Promise<string> => {
-    if (backend === EMBEDDED_BACKEND) return nameOf(await deps.embedded(tenant, secret))
+    if (backend === EMBEDDED_BACKEND) return embeddedVersion(tenant, secret)
     return 'secret' in downstream ? cachedVersion({ tenant, backend, secret }) : ''
   }
 

@@ -159,6 +159,7 @@ export const createCredentials = (
     isVoid,
     versionsOf: createSecretVersions({
       embedded: (tenant, name) => store.secrets.find(tenant, name, 'current'),
+      writes: store.secrets.writes,
       read: (secret) => rotation.read(secret),
     }),
     forgetSecret: (secret) => {

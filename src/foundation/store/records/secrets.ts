@@ -32,4 +32,9 @@ export interface SecretStore {
   /** Removes the version if it is in this stage. */
   removeVersion(tenant: string, name: string, version: number, stage: SecretStage): Promise<void>
   remove(filter: { tenant: string; name?: string }): Promise<number>
+  /**
+   * Changes with each write, before it and after it. Absent where another process may write. A key rotation, which seals
+   * the same values again, does not count.
+   */
+  readonly writes?: () => number
 }

@@ -1,5 +1,6 @@
 import { Kysely } from 'kysely'
 import { refuse } from '#errors'
+import { countWrites } from '../counted-secrets.ts'
 import { migrate } from '../migrations/index.ts'
 import { recordStores } from '../queries/all.ts'
 import { standingWriter } from '../queries/revocations.ts'
@@ -86,16 +87,19 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
     await connection.close()
     throw error
   }
+  const stores = recordStores({
+    database,
+    reading,
+    atomically,
+    batch,
+    revocationIndex: standingWriter(database, atomically, COLUMN_TYPES),
+    isConstraint: (error) => error instanceof ConstraintError,
+    node: NODE,
+  })
   return {
-    ...recordStores({
-      database,
-      reading,
-      atomically,
-      batch,
-      revocationIndex: standingWriter(database, atomically, COLUMN_TYPES),
-      isConstraint: (error) => error instanceof ConstraintError,
-      node: NODE,
-    }),
+    ...stores,
+    // The file is locked: no other process writes it.
+    secrets: countWrites(stores.secrets),
     async ping() {
       await connection.query('select 1', [])
     },
