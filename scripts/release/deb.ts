@@ -21,7 +21,7 @@ if [ "$1" = configure ]; then
   systemd-sysusers deputy.conf
   systemd-tmpfiles --create deputy.conf
   if [ ! -e /etc/deputy/deputy.yaml ]; then
-    /usr/bin/deputy init /etc/deputy > /dev/null
+    /usr/bin/deputy init --no-input /etc/deputy > /dev/null
     install -o deputy -g deputy -m 0600 /etc/deputy/state/kek /var/lib/deputy/kek
     rm -r /etc/deputy/state
     sed "s/socket_group: .*/socket_group: $(getent group deputy-clients | cut -d: -f3)/" /${LIB}/deploy/systemd/deputy.yaml > /etc/deputy/deputy.yaml

@@ -10,14 +10,19 @@ export interface AskingStreams {
 
 const ended = (): CommandError => new CommandError(exit.interrupted, '\nStopped: nothing was written.')
 
-/** Passes on what readline writes, unless it is the echo of a secret. */
+/** Passes on what readline writes, except for the echo of what is typed where no question waits, and of secrets. */
 class Echo extends Writable {
-  isMuted = false
+  isMuted = true
   readonly #output: NodeJS.WritableStream
 
   constructor(output: NodeJS.WritableStream) {
     super()
     this.#output = output
+  }
+
+  /** Writes in any case. */
+  show(text: string): void {
+    this.#output.write(text)
   }
 
   override _write(chunk: Buffer | string, _encoding: BufferEncoding, done: () => void): void {
@@ -26,7 +31,7 @@ class Echo extends Writable {
   }
 }
 
-/** Lines that were typed or pasted before their question wait for it. */
+/** Lines that were typed or pasted before their question wait for it; a secret is taken only after its question. */
 class Questions implements Asking {
   readonly #echo: Echo
   readonly #readline: Interface
@@ -57,9 +62,11 @@ class Questions implements Asking {
   }
 
   async ask(question: string, { secret = false }: { readonly secret?: boolean } = {}): Promise<string> {
-    if (this.#typed.length > 0) return this.#typed.shift()!
+    if (secret) this.#forgetTyped()
+    else if (this.#typed.length > 0) return this.#typed.shift()!
     this.signal.throwIfAborted()
     this.#readline.setPrompt(question)
+    this.#echo.isMuted = false
     this.#readline.prompt()
     this.#echo.isMuted = secret
     try {
@@ -67,9 +74,16 @@ class Questions implements Asking {
         this.#waiting = { resolve, reject }
       })
     } finally {
-      this.#echo.isMuted = false
-      if (secret) this.#echo.write('\n')
+      if (secret) this.#echo.show('\n')
+      this.#echo.isMuted = true
     }
+  }
+
+  /** What was typed before the question of a secret was meant for another one, and would be shown with it. */
+  #forgetTyped(): void {
+    this.#typed.length = 0
+    this.#readline.write(null, { ctrl: true, name: 'e' })
+    this.#readline.write(null, { ctrl: true, name: 'u' })
   }
 
   close(): void {
@@ -94,6 +108,21 @@ export interface Question<Value> {
   readonly insisted?: (answer: string) => Value
 }
 
+/** Waits for work unless the person stops the command meanwhile. @throws the reason of the signal */
+const unlessStopped = async <T>({ signal }: Asking, work: T | Promise<T>): Promise<T> => {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const stop = (): void => {
+    reject(signal.reason as Error)
+  }
+  signal.throwIfAborted()
+  signal.addEventListener('abort', stop)
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
 /** Asks until the answer is good. @param tell shows a line */
 export const askFor = async <Value>(
   asking: Asking,
@@ -103,8 +132,7 @@ export const askFor = async <Value>(
   for (;;) {
     const typed = (await asking.ask(`${text}${preset === undefined ? '' : ` [${preset}]`}: `, { secret })).trim()
     const answer = typed === '' ? (preset ?? '') : typed
-    const judged = await judge(answer)
-    asking.signal.throwIfAborted()
+    const judged = await unlessStopped(asking, judge(answer))
     if ('value' in judged) return judged.value
     tell(`  ${judged.problem}`)
     if (judged.canInsist === true && insisted !== undefined && (await askYes(asking, '  Write it anyway?')))

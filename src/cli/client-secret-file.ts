@@ -1,7 +1,7 @@
 /** The secret of a client of Deputy's, as commands take it: from a file, from standard input, or typed without echo. */
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import type { Settings } from '#config'
+import type { Provider, Settings } from '#config'
 import { Secret, secretText } from '#foundation/crypto'
 import { createFile } from '#foundation/files'
 import { makeFolder, ownAsDaemon } from './file-owner.ts'
@@ -24,6 +24,10 @@ export interface SecretRequest {
   /** Whether the client has a secret; false: it may be a public client. */
   readonly isNeeded: boolean
 }
+
+/** Whether a client of the provider has a secret that it sends. */
+export const hasSecret = ({ client_authentication: way }: Provider): boolean =>
+  way === 'client_secret_basic' || way === 'client_secret_post'
 
 const MISSING = 'Name a file with --client-secret-file, or pipe the secret in: --client-secret-file - < FILE'
 

@@ -1,5 +1,6 @@
 /** Writes a configuration folder: all of its files, or nothing. */
 import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { SETTINGS_FILE } from '#config'
@@ -17,6 +18,11 @@ export interface NewHome {
 
 const taken = (home: string): CommandError =>
   new CommandError(exit.failed, `${home} is a configuration folder already.`, `deputy check --home ${home}`)
+
+/** @throws CommandError where there is a configuration already */
+export const assertNewHome = async (home: string): Promise<void> => {
+  if (existsSync(join(home, SETTINGS_FILE))) throw taken(home)
+}
 
 const makeFolder = async (path: string): Promise<string[]> => {
   const first = await mkdir(path, { recursive: true, mode: 0o700 })

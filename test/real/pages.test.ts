@@ -39,8 +39,8 @@ const walk = async (page: string, environment: Readonly<Record<string, string>>,
       line.replaceAll(/\b(\w+)=\S+/g, (pair, name: string) => (given.includes(name) ? '' : pair)),
     )
     .replace(
-      'deputy init $DEPUTY_HOME',
-      `deputy init $DEPUTY_HOME; sed -i s/7880/${await freePort()}/ $DEPUTY_HOME/deputy.yaml`,
+      'deputy init --no-input $DEPUTY_HOME',
+      `deputy init --no-input $DEPUTY_HOME; sed -i s/7880/${await freePort()}/ $DEPUTY_HOME/deputy.yaml`,
     )
     .replace(/^deputy serve &$/m, 'deputy serve > serve.log 2>&1 & SERVE=$!; trap "kill $SERVE; wait $SERVE" EXIT')
   const child = spawn('bash', ['-e', '-o', 'pipefail', '-c', `${commands}\n${more}`], {

@@ -25,9 +25,10 @@ export const runAnswering = async (
   const input = new PassThrough()
   const output = new Writable({
     write(chunk: Buffer, _encoding, done) {
+      const before = shown
       shown += chunk.toString('utf8')
-      // A question ends with a colon and a space; readline then puts the cursor behind it.
-      if (/: (\S\[\d+G)?$/.test(shown)) {
+      // Readline puts the cursor behind a question after it has written it.
+      if (before.endsWith(': ') && /^\S\[\d{2,}G$/.test(chunk.toString('utf8'))) {
         const next = left.shift()
         setImmediate(() => {
           if (next === undefined) input.end()

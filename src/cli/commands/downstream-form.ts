@@ -13,9 +13,10 @@ import {
 } from '#config'
 import { didYouMean } from '#foundation/text'
 import { changeRegistry } from '../change-registry.ts'
-import { type ClientSecret, clientSecretOf, writeNewWithSecret } from '../client-secret-file.ts'
+import { type ClientSecret, clientSecretOf, hasSecret, writeNewWithSecret } from '../client-secret-file.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings, shipped } from '../home.ts'
+import { listOf, pairsOf, scopesOf } from '../option-values.ts'
 import { callbackAddress } from '../redirect-uris.ts'
 import { type DownstreamFacts, downstreamText, type FormKind, useLines } from '../registry-documents.ts'
 import { assertNewId } from '../registry-file.ts'
@@ -72,30 +73,6 @@ const kindOf = ({ credential, provider, secretName, resource }: FormOptions): Fo
   )
 }
 
-/** `NAME=VALUE` pairs. @throws CommandError `usage` */
-const pairsOf = (option: string, texts: readonly string[] = []): Record<string, string> =>
-  Object.fromEntries(
-    texts.map((text) => {
-      const at = text.indexOf('=')
-      if (at < 1) throw new CommandError(exit.usage, `${option} ${text} is no pair.`, `Write ${option} NAME=VALUE.`)
-      return [text.slice(0, at), text.slice(at + 1)]
-    }),
-  )
-
-/** Scopes with their descriptions: `NAME=Description`, or names with commas between, which describe themselves. */
-const scopesOf = (texts: readonly string[] = []): Record<string, string> =>
-  Object.fromEntries(
-    texts.flatMap((text) => {
-      const at = text.indexOf('=')
-      if (at > 0) return [[text.slice(0, at), text.slice(at + 1)]]
-      return text
-        .split(',')
-        .map((scope) => scope.trim())
-        .filter((scope) => scope !== '')
-        .map((scope) => [scope, scope])
-    }),
-  )
-
 const providerOf = async (home: string, id: string | undefined): Promise<Provider> => {
   if (id === undefined)
     throw new CommandError(
@@ -126,10 +103,6 @@ const variablesOf = (provider: Provider, texts: readonly string[] | undefined): 
     `Add --variable ${missing}=VALUE.`,
   )
 }
-
-/** Whether a client of the provider has a secret that it sends. */
-const hasSecret = ({ client_authentication: way }: Provider): boolean =>
-  way === 'client_secret_basic' || way === 'client_secret_post'
 
 interface Form {
   readonly facts: DownstreamFacts
@@ -166,7 +139,7 @@ const providedForm = async (
 
 const formOf = async (id: string, options: FormOptions, place: FormPlace): Promise<Form> => {
   const credential = kindOf(options)
-  const tenants = options.tenants?.split(',').map((tenant) => tenant.trim()) ?? '*'
+  const tenants = options.tenants === undefined ? '*' : listOf(options.tenants)
   const { name, resource, host: hosts = [] } = options
   const common = { id, name, tenants, credential, resource, scopes: scopesOf(options.scope), hosts } as const
   if (isOneOf(OF_PROVIDERS, credential)) return providedForm(common, options, place)

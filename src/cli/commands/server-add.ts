@@ -1,12 +1,11 @@
 /** `server add`: the file of a new MCP server, from options. */
-import { userInfo } from 'node:os'
 import type { Command } from 'commander'
-import { resourceSchema } from '#config'
 import { changeRegistry } from '../change-registry.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
+import { assertResource, currentUser, listOf } from '../option-values.ts'
 import { serverText, type Use } from '../registry-documents.ts'
-import { assertNewId, assertUrl, removing, writeNew } from '../registry-file.ts'
+import { assertNewId, removing, writeNew } from '../registry-file.ts'
 import { proofsOf, type ProofOptions } from '../server-proof.ts'
 import { CommandError, exit } from '../terminal.ts'
 
@@ -21,30 +20,11 @@ interface AddOptions extends ProofOptions {
 }
 
 /** `ID` or `ID=SCOPE,SCOPE`. */
-export const useOf = (text: string): Use => {
+const useOf = (text: string): Use => {
   const at = text.indexOf('=')
-  const scopes = at < 0 ? [] : text.slice(at + 1).split(',')
-  return {
-    downstream: at < 0 ? text : text.slice(0, at),
-    scopes: [...new Set(scopes.map((scope) => scope.trim()).filter((scope) => scope !== ''))],
-  }
-}
-
-/** @throws CommandError unless it may be the resource of an MCP server: an http(s) URL without fragment (RFC 8707, MCP) */
-export const assertResource = (resource: string): void => {
-  assertUrl('a server', resource)
-  const { error } = resourceSchema.safeParse(resource)
-  if (error !== undefined)
-    throw new CommandError(exit.usage, `${resource} cannot be the resource of a server: ${error.issues[0]!.message}.`)
-}
-
-/** The owner where none is named: the Unix user who runs the command. */
-export const currentUser = (): string => {
-  try {
-    return userInfo().username
-  } catch {
-    return `uid ${process.getuid?.() ?? 'unknown'}`
-  }
+  return at < 0
+    ? { downstream: text, scopes: [] }
+    : { downstream: text.slice(0, at), scopes: listOf(text.slice(at + 1)) }
 }
 
 const nextOf = (id: string, status: string, [use]: readonly Use[], tenants: readonly string[]): string => {

@@ -1,14 +1,13 @@
 /** `tenant add`: the file of a new tenant, from options. */
 import type { Command } from 'commander'
-import { openIssuerClaim } from '#config'
 import { changeRegistry } from '../change-registry.ts'
 import { clientSecretOf, writeNewWithSecret } from '../client-secret-file.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
+import { claimOf } from '../option-values.ts'
 import { signInAddresses } from '../redirect-uris.ts'
-import { type TenantFacts, tenantText } from '../registry-documents.ts'
+import { tenantText } from '../registry-documents.ts'
 import { assertNewId, assertUrl } from '../registry-file.ts'
-import { CommandError, exit } from '../terminal.ts'
 import { checkIssuer } from './registry-views.ts'
 
 interface AddOptions {
@@ -18,23 +17,6 @@ interface AddOptions {
   clientSecretFile?: string
   name?: string
   offline?: boolean
-}
-
-/** `NAME=VALUE` of a claim. @throws CommandError `usage` for another form, and where the issuer needs one and there is none */
-export const claimOf = (text: string | undefined, issuer: string): TenantFacts['claim'] => {
-  const needed = openIssuerClaim(issuer)
-  if (text === undefined) {
-    if (needed === undefined) return undefined
-    throw new CommandError(
-      exit.usage,
-      `Every person can have an account at ${issuer}, so a claim has to name the organization.`,
-      `Add --tenant-claim ${needed}=VALUE, for example --tenant-claim ${needed}=acme.example`,
-    )
-  }
-  const at = text.indexOf('=')
-  if (at < 1 || at === text.length - 1)
-    throw new CommandError(exit.usage, `--tenant-claim ${text} names no claim and value.`, 'Write NAME=VALUE.')
-  return { claim: text.slice(0, at), value: text.slice(at + 1) }
 }
 
 const nextOf = (id: string, addresses: readonly string[] | undefined): string =>
