@@ -45,6 +45,7 @@ const GROUPS: readonly Group[] = [
     names: ['backup', 'restore'],
     load: async () => (await import('./commands/backup.ts')).addBackupCommands,
   },
+  { names: ['upgrade'], load: async () => (await import('./commands/upgrade.ts')).addUpgradeCommand },
   { names: ['store'], load: async () => (await import('./commands/store.ts')).addStoreCommands },
 ]
 

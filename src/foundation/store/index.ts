@@ -64,5 +64,14 @@ export type { StoreWrite } from './records/store-write.ts'
 export type { UpstreamRevocation, UpstreamRevocationStore } from './records/upstream-revocations.ts'
 export type { UserNameStore } from './records/user-names.ts'
 export { openSqliteStore, sqliteVersion } from './sqlite/open.ts'
-export { checkStoreFile, holdStore, schemaProblem, snapshotStore, type StoreFile } from './sqlite/snapshot.ts'
+export {
+  auditRowsIn,
+  checkStoreFile,
+  holdStore,
+  type PendingStep,
+  pendingSteps,
+  schemaProblem,
+  snapshotStore,
+  type StoreFile,
+} from './sqlite/snapshot.ts'
 export type { Store } from './store.ts'

@@ -1,6 +1,7 @@
 import { DatabaseSync } from 'node:sqlite'
 import { refuse } from '#errors'
 import { SCHEMA_VERSION } from '../migrations/index.ts'
+import { MIGRATION_NOTES } from '../migrations/notes.ts'
 import { problemOf } from './executor.ts'
 import { isHeld, takeHold } from './hold.ts'
 
@@ -84,3 +85,23 @@ export const schemaProblem = (schema: number): string | undefined =>
   schema > SCHEMA_VERSION
     ? `a newer Deputy has written it (schema ${schema}, and this version knows ${SCHEMA_VERSION})`
     : undefined
+
+/** What a step of the schema changes. */
+export interface PendingStep {
+  readonly step: number
+  readonly changes: string
+}
+
+/** The steps that bring a schema to this program's version. */
+export const pendingSteps = (schema: number): PendingStep[] =>
+  MIGRATION_NOTES.slice(schema).map((changes, at) => ({ step: schema + at + 1, changes }))
+
+/** How many audit records are in the tables of a file: the first start of a version with segment files moves them. */
+export const auditRowsIn = (path: string): number => {
+  const database = new DatabaseSync(path, { readOnly: true, timeout: PATIENCE_MS })
+  try {
+    return Number(database.prepare('select count(*) as count from audit_records').get()?.['count'] ?? 0)
+  } finally {
+    database.close()
+  }
+}

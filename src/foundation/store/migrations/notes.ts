@@ -1,0 +1,23 @@
+/** What each step of the schema changes, for administrators, by its number from 1. `test/store/upgrade.test.ts` holds the count to the steps. */
+export const MIGRATION_NOTES: readonly string[] = [
+  'makes the tables',
+  'several nodes: chains of audit records, sessions and a history of revocations of each',
+  'rotations, and the stages of secrets',
+  'leases of credentials that backends make on demand',
+  'which version of a secret each program has',
+  "tokens of users' sign-ins, sealed",
+  'a lease for each question of an owner',
+  'revocations of tokens are kept until the tokens end',
+  'login sessions count only where they are sealed: users of deputy login sign in again',
+  'leases name the token of Vault that they end with; earlier versions cannot read leases from now on',
+  'histories: a store that loses commits is recognised',
+  'rotations keep what they have to end, sealed',
+  'nodes say which configuration they decide by',
+  'names of users, as keyed fingerprints',
+  'acknowledgements of nodes are proved',
+  'sign-ins at MCP clients',
+  'MCP clients that have registered themselves',
+  'consents for MCP clients count only with a proof: those without one are asked for again',
+  'checkpoints of the audit log have numbers',
+  'how far each audit sink has confirmed',
+]
