@@ -65,6 +65,7 @@ if (import.meta.main) {
     }
   }
   const sums = await sumsOf(files)
-  await writeFile(join(out, 'SHA256SUMS'), sums)
-  process.stdout.write(sums)
+  const sumsFile = join(out, 'SHA256SUMS')
+  await writeFile(sumsFile, sums)
+  process.stdout.write(`${sums}Made:\n${[...files, sumsFile].map((file) => `  ${file}\n`).join('')}`)
 }

@@ -1,6 +1,6 @@
 /** The check of a whole configuration folder, as `deputy check` makes it and as every command ends that writes a file. */
 import { createSystemRandom, systemClock } from '#clock'
-import { checkPrivateFiles, type Problem, socketFolderProblems } from '#config'
+import { checkPrivateFiles, type Problem, type Settings, socketFolderProblems } from '#config'
 import { shipped } from './home.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -11,7 +11,18 @@ export interface Checked {
   readonly counts: Readonly<Record<string, number>> | undefined
 }
 
-/** Checks a configuration folder. @param options.online whether to call the shared store as well */
+/** What calls to the shared store and to the receivers of audit records show. */
+const onlineProblems = async (settings: Settings, home: string, environment: Terminal['environment']) => {
+  const [{ storeProblems }, { sinkProblems }] = await Promise.all([
+    import('./store-online.ts'),
+    import('./sinks-online.ts'),
+  ])
+  const surroundings = { home, environment, clock: systemClock, random: createSystemRandom() }
+  const [store, sinks] = await Promise.all([storeProblems(settings, surroundings), sinkProblems(settings, home)])
+  return { problems: [...store.problems, ...sinks], warnings: store.warnings }
+}
+
+/** Checks a configuration folder. @param options.online whether to call the shared store and the audit sinks as well */
 export const checkHome = async (
   home: string,
   { environment }: Pick<Terminal, 'environment'>,
@@ -30,14 +41,12 @@ export const checkHome = async (
     }
   const { snapshot, policyIds } = configuration
   const folders = await socketFolderProblems(home, snapshot.settings)
-  const store = options.online
-    ? await (
-        await import('./store-online.ts')
-      ).storeProblems(snapshot.settings, { home, environment, clock: systemClock, random: createSystemRandom() })
+  const online = options.online
+    ? await onlineProblems(snapshot.settings, home, environment)
     : { problems: [], warnings: [] }
   return {
-    problems: [...read.problems, ...files.problems, ...store.problems],
-    warnings: [...read.warnings, ...files.warnings, ...folders, ...store.warnings],
+    problems: [...read.problems, ...files.problems, ...online.problems],
+    warnings: [...read.warnings, ...files.warnings, ...folders, ...online.warnings],
     counts: {
       tenants: snapshot.tenants.size,
       servers: snapshot.servers.size,

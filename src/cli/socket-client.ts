@@ -125,7 +125,7 @@ const contentOf = ({ status, text }: { status: number; text: string }): unknown 
   const error = errorSchema.safeParse(content).data
   throw new CommandError(
     UNKNOWN.includes(error?.reason ?? '') ? exit.unknown : exit.failed,
-    error?.error_description ?? `The daemon answered ${status}.`,
+    `${error?.error_description ?? `The daemon answered ${status}.`}${error?.correlation_id === undefined ? '' : `\nCorrelation id: ${error.correlation_id}`}`,
     error?.connect_url === undefined ? error?.next : `${error.next ?? ''}\n  connect_url: ${error.connect_url}`,
   )
 }

@@ -1,5 +1,5 @@
 /** What a schema found wrong in a file, in words: what is written there, and what to write instead. */
-import { isScalar, type Node } from 'yaml'
+import { isMap, isScalar, type Node } from 'yaml'
 import { z } from 'zod'
 import { didYouMean } from '#foundation/text'
 import type { Problem } from './problem.ts'
@@ -27,6 +27,16 @@ const SECRET_NAME = /secret|password|passwd|token|private|credential|key|kek|jwk
 const SHOWN_LENGTH = 60
 
 const nameOf = (path: Path): string => path.map(String).join('.')
+
+/** The path as messages show it: an item of a list that has a name, such as an audit sink, is named. */
+const shownPath = ({ nodeAt }: Source, path: Path): string => {
+  const names = path.flatMap((step, at) => {
+    const item = typeof step === 'number' ? nodeAt(path.slice(0, at + 1)) : undefined
+    const name = isMap(item) && at < path.length - 1 ? item.get('name') : undefined
+    return typeof name === 'string' && path[at + 1] !== 'name' ? [name] : []
+  })
+  return `${nameOf(path)}${names.length === 0 ? '' : ` (${names.join(', ')})`}`
+}
 
 /** The JSON Schemas that a value at this path may follow; unions have several. */
 const schemasAt = (schema: JsonSchema, path: Path, root: JsonSchema): JsonSchema[] => {
@@ -132,14 +142,14 @@ const unknownKeys = (source: Source, path: Path, keys: readonly string[]): Probl
   return keys.map((key) => ({
     file: source.file,
     line: source.lineOf([...path, key]),
-    message: `${nameOf([...path, key])} is no known setting.`,
+    message: `${shownPath(source, [...path, key])} is no known setting.`,
     fix: `${didYouMean(key, known) || 'Correct the name or remove it.'} ${pageOf(source)} lists every setting.`,
   }))
 }
 
 const ofUnion = (source: Source, issue: Issue & { code: 'invalid_union' }): Problem[] => {
   const place = { file: source.file, line: source.lineOf(issue.path) }
-  const name = nameOf(issue.path) || 'the file'
+  const name = shownPath(source, issue.path) || 'the file'
   const input = source.nodeAt(issue.path)
   const discriminated = discriminatorSchema.safeParse(issue).data
   if (discriminated !== undefined) {
@@ -187,7 +197,7 @@ export const toProblems = (source: Source, issue: Issue): Problem[] => {
   const { path } = issue
   const node = source.nodeAt(path)
   const place = { file: source.file, line: source.lineOf(path) }
-  const name = nameOf(path) || 'the file'
+  const name = shownPath(source, path) || 'the file'
   if (
     issue.input === undefined &&
     node === undefined &&

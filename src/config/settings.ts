@@ -241,7 +241,8 @@ export const settingsSchema = z.strictObject({
     })
     .superRefine(({ deadline, sinks }, context) => {
       for (const [at, sink] of sinks.entries())
-        if (sink.required && sink.deadline !== undefined && sink.deadline > deadline)
+        // Segments cannot be required, which is a problem of its own; their default deadline is longer.
+        if (sink.kind !== 'segments' && sink.required && sink.deadline !== undefined && sink.deadline > deadline)
           context.addIssue({
             code: 'custom',
             path: ['sinks', at, 'deadline'],

@@ -108,6 +108,8 @@ export const createOwnKeys = (options: {
       const tenant = tenantOfDataKey(keys)
       return tenant === undefined ? id === (await this.current(keys)) : (await envelope.idsOf(tenant)).includes(id)
     },
+    /** The signing keys in force, by purpose. */
+    signingKids: () => signingKeys.kids(),
     /** Tenants that have a data key, Deputy itself among them. */
     tenants: () => envelope.tenants(),
     rewrap,

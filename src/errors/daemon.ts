@@ -65,7 +65,17 @@ export const daemonErrors = {
   audit_unavailable: kind(
     { status: 503, oauth: 'temporarily_unavailable', category: 'audit', retryable: true },
     'The audit sink {sink} did not confirm the record ({problem}), so no credential was issued.',
-    'Repair the sink; the log and `deputy status` show its state. After an admin command, check what it changed: the change can be in force.',
+    'Repair the sink; the log and `deputy status` show its state.',
+  ),
+  order_unrecorded: kind(
+    { status: 503, oauth: 'temporarily_unavailable', category: 'audit', retryable: false },
+    'The order was carried out and holds, but the audit sink {sink} did not confirm its record ({problem}).',
+    'Repair the sink; the log and `deputy status` show its state. The order need not be given again.',
+  ),
+  order_not_begun: kind(
+    { status: 503, oauth: 'temporarily_unavailable', category: 'audit', retryable: true },
+    'The order was not carried out, because the audit sink {sink} did not confirm its record ({problem}).',
+    'Repair the sink; the log and `deputy status` show its state. Then give the order again.',
   ),
   store_unavailable: kind(
     { status: 503, oauth: 'temporarily_unavailable', category: 'store', retryable: true },

@@ -99,11 +99,12 @@ describe('secrets and the command line', () => {
         readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8'),
       ),
     )
-    // A browser for who types `deputy login`, getent(1) for who names a Unix user, what who types `deputy exec` wants to run, and programs that deputy.yaml allows, which only a rotation policy can name.
+    // A browser for who types `deputy login`, getent(1) for who names a Unix user, the server of who types `deputy dev -- COMMAND`, what who types `deputy exec` wants to run, and programs that deputy.yaml allows, which only a rotation policy can name.
     expect(starting.sort()).toEqual([
       'cli/commands/login.ts',
       'cli/exec/child.ts',
       'cli/unix-user.ts',
+      'dev/command-server.ts',
       'flows/rotation/rotators/command.ts',
     ])
     const using = sources.filter(

@@ -184,7 +184,10 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
       'check the whole chain of every node against its checkpoints and against the heads that are kept beside the keys',
     )
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy audit verify\n\nExit code 5 when the chain does not hold.')
+    .addHelpText(
+      'after',
+      `\nExample:\n  deputy audit verify\n\nThe running daemon does it. Without one, verify an export with the Python client (docs/audit-format.md).\nExit code 5 when the chain does not hold.`,
+    )
     .action(async (options: { json?: boolean }) => {
       const result = await withProgress(
         terminal,
@@ -230,7 +233,7 @@ const addAcknowledge = (audit: Command, { terminal, socket }: CommandContext): v
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  deputy audit acknowledge --reason "the store was restored from the backup of 3 May"',
+      '\nExample:\n  deputy audit acknowledge --reason "the store was restored from the backup of 3 May"\n\nThe running daemon does it: it starts with an older copy of the log, and writes the record of the acknowledgement.',
     )
     .action(async ({ json, reason }: { json?: boolean; reason: string }) => {
       const done = await callDaemon(

@@ -52,6 +52,7 @@ const rotatedSchema = z.looseObject({
   keys: z.string(),
   rewrapped: z.number().optional(),
   kid: z.string().optional(),
+  kids: z.record(z.string(), z.string()).optional(),
   kek: z.string().optional(),
 })
 
@@ -152,7 +153,12 @@ const addKeyRotate = (key: Command, { terminal, socket }: CommandContext): void 
       )
       print(terminal, options, result, () =>
         options.signing === true
-          ? `New tokens are signed by ${result.kid}; the previous key stays published until its last token has expired.`
+          ? [
+              `New tokens are signed by ${result.kid}; the previous key stays published until its last token has expired.`,
+              ...Object.entries(result.kids ?? {})
+                .filter(([purpose]) => purpose !== 'token')
+                .map(([purpose, kid]) => `  ${purpose}: ${kid}`),
+            ].join('\n')
           : `The key-encryption key is ${result.kek}; ${countOf(result.rewrapped ?? 0, 'data key')} rewrapped.`,
       )
     })

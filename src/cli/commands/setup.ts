@@ -28,7 +28,10 @@ const addCheck = (program: Command, { terminal, home }: CommandContext): void =>
     .command('check')
     .description('check configuration, registry, provider files and policies; lists every problem')
     .option('--json', 'print JSON')
-    .option('--online', 'check the shared store as well: whether it answers, and what a fail-over loses')
+    .option(
+      '--online',
+      'call the shared store and the receivers of audit records as well: whether they answer, and what a fail-over loses',
+    )
     .option('--strict', 'treat warnings as problems, for example in CI')
     .addHelpText('after', '\nExample:\n  deputy check --strict || exit 1\n\nExit code 3 when there is a problem.')
     .action(async (options: { json?: boolean; strict?: boolean; online?: boolean }) => {

@@ -142,7 +142,10 @@ const openLocalApi = async (
 const createKeyRotation =
   ({ ownKeys }: Parts) =>
   async (keys: 'signing' | 'key-encryption') => {
-    if (keys === 'signing') return { kid: (await ownKeys.rotate('signing-keys')).id }
+    if (keys === 'signing') {
+      const { id } = await ownKeys.rotate('signing-keys')
+      return { kid: id, kids: ownKeys.signingKids() }
+    }
     const { id, rewrapped } = await (ownKeys.canRotate('key-encryption-key')
       ? ownKeys.rotate('key-encryption-key')
       : ownKeys.rewrap())

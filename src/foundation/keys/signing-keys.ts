@@ -71,6 +71,11 @@ export class SigningKeys {
     return this.#inForce(purpose).stored.kid
   }
 
+  /** The `kid` in force of every purpose. */
+  kids(): Readonly<Record<SigningPurpose, string>> {
+    return Object.fromEntries(PURPOSES.map((purpose) => [purpose, this.kid(purpose)])) as Record<SigningPurpose, string>
+  }
+
   /** `alg` of its signatures. */
   algorithm(purpose: SigningPurpose): 'ES256' | 'RS256' {
     return FORMS[purpose].algorithm

@@ -37,7 +37,9 @@ const createDurations = (
   meter: Meter,
   tenantLabel: boolean,
 ): Pick<Measurements, 'exchange' | 'provider'> & { readonly commit: (seconds: number, labels: Labels) => void } => {
-  const duration = (name: string, description: string) => meter.createHistogram(name, { description, unit: 's' })
+  // The exporter for Prometheus adds no unit to a name, which its conventions require.
+  const duration = (name: string, description: string) =>
+    meter.createHistogram(`${name}.seconds`, { description, unit: 's' })
   const exchanges = duration('deputy.exchange.duration', 'Token requests, by outcome and error')
   const providers = duration('deputy.provider.request.duration', 'Requests to identity providers and OAuth services')
   const commits = duration('deputy.audit.commit.duration', 'Audit commits, by sink')

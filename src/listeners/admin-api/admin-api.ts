@@ -10,7 +10,14 @@ import { backupEndpoints } from './backup.ts'
 import { clientEndpoints } from './clients.ts'
 import { daemonEndpoints } from './daemon.ts'
 import type { AdminDependencies } from './dependencies.ts'
-import { LinesAnswer, type AdminEndpoints, type AdminHandler, type AdminRequest } from './endpoint.ts'
+import {
+  type AdminEndpoints,
+  type AdminHandler,
+  type AdminRequest,
+  LinesAnswer,
+  type OrderRecord,
+  unconfirmedAs,
+} from './endpoint.ts'
 import { grantEndpoints } from './grants.ts'
 import { lastingOrderEndpoints } from './lasting-orders.ts'
 import { registryEndpoints } from './registry.ts'
@@ -36,19 +43,18 @@ const adminEndpoints = (deps: AdminDependencies): AdminEndpoints => {
   }
 }
 
-const adminRequest = (deps: AdminDependencies, request: Request, correlationId: string): AdminRequest => ({
-  body: request.body as unknown,
-  query: request.query,
-  correlationId,
-  by: () => deps.by(request),
-  record: ({ detail, ...entry }) =>
-    deps.audit.append({
-      id: correlationId,
-      outcome: 'done',
-      ...entry,
-      detail: { by: deps.by(request), ...detail },
-    }),
-})
+const adminRequest = (deps: AdminDependencies, request: Request, correlationId: string): AdminRequest => {
+  const append = ({ detail, ...entry }: OrderRecord): Promise<void> =>
+    deps.audit.append({ id: correlationId, outcome: 'done', ...entry, detail: { by: deps.by(request), ...detail } })
+  return {
+    body: request.body as unknown,
+    query: request.query,
+    correlationId,
+    by: () => deps.by(request),
+    record: (entry) => append(entry).catch(unconfirmedAs('order_unrecorded')),
+    recordFirst: (entry) => append(entry).catch(unconfirmedAs('order_not_begun')),
+  }
+}
 
 /** Errors of express's own body parser carry a `type`. */
 const isBodyError = (thrown: unknown): boolean => thrown instanceof Error && 'type' in thrown && 'status' in thrown

@@ -56,13 +56,16 @@ export const auditEndpoints = ({
   'POST /audit/seal': () => inFiles(auditRetention).seal(),
   'POST /audit/prune': (request) => {
     const { older_than: age } = parse(pruneSchema, request.body)
-    return inFiles(auditRetention).prune({ age, record: (detail) => request.record({ event: 'audit.prune', detail }) })
+    return inFiles(auditRetention).prune({
+      age,
+      record: (detail) => request.recordFirst({ event: 'audit.prune', detail }),
+    })
   },
   'POST /audit/acknowledge': async (request) => {
     const { reason } = parse(acknowledgeSchema, request.body)
     const { missing } = auditHeads
     if (missing.length > 0)
-      await request.record({
+      await request.recordFirst({
         event: 'audit.acknowledge',
         detail: { reason, missing: missing.map(({ node, seq, hash, at }) => ({ node, seq, hash, at })) },
       })

@@ -10,7 +10,7 @@ export const backupEndpoints = ({ store }: AdminContext): AdminEndpoints => ({
     const { id } = parse(backupSchema, request.body)
     if (store.audit.segments === undefined)
       throw refuse('config_invalid', { problem: 'the store is in Postgres, which pg_dump copies' })
-    await request.record({ event: 'store.backup', detail: { backup: id } })
+    await request.recordFirst({ event: 'store.backup', detail: { backup: id } })
     const files = await store.audit.segments()
     return { files: files.map(({ path, bytes }) => ({ name: basename(path), path, bytes })) }
   },

@@ -4,7 +4,7 @@ import { type KnownClient, knownBy } from '#identity/client'
 import { clientConsentOwner } from '#identity/validity'
 import { clientApprovalSchema, clientQuerySchema, clientRevocationSchema, MAX_ROWS } from './contract.ts'
 import type { AdminContext } from './dependencies.ts'
-import { parse, type AdminEndpoints, type AdminRequest } from './endpoint.ts'
+import { parse, type AdminEndpoints, type AdminRequest, unconfirmedAs } from './endpoint.ts'
 
 const hostOf = (uri: string): string => {
   const { host, protocol } = new URL(uri)
@@ -113,7 +113,7 @@ const approve = async (context: AdminContext, request: AdminRequest): Promise<ob
   if (found === undefined) throw await unknown(context, client)
   if (found.known === 'file') return { client, approved: true, note: 'A client that has a file needs no approval.' }
   const { metadata, digest } = found
-  await request.record({
+  await request.recordFirst({
     event: 'client.approve',
     detail: { client, name: metadata.name, redirect_uris: metadata.redirectUris, digest },
   })
@@ -140,12 +140,14 @@ const revoke = async (context: AdminContext, request: AdminRequest): Promise<obj
   await context.check.scope(scope, false)
   // First, so that no sign-in begins while the others end.
   const wasRemoved = tenant === undefined && knownBy(client) !== 'file' && (await context.clientRegistry.remove(client))
-  const receipt = await context.revoker.revoke({
-    scope,
-    by: request.by(),
-    correlationId: request.correlationId,
-    ...(reason === undefined ? {} : { reason }),
-  })
+  const receipt = await context.revoker
+    .revoke({
+      scope,
+      by: request.by(),
+      correlationId: request.correlationId,
+      ...(reason === undefined ? {} : { reason }),
+    })
+    .catch(unconfirmedAs('order_unrecorded'))
   return { ...receipt, removed: wasRemoved, note: afterwards(client, wasRemoved) }
 }
 

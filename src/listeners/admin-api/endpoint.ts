@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { refuse } from '#errors'
+import { DeputyError, refuse } from '#errors'
 import type { AuditEvent } from '#foundation/audit'
 
 /** A request to the admin API. */
@@ -9,14 +9,26 @@ export interface AdminRequest {
   readonly correlationId: string
   /** The caller, as the kernel names it. */
   by(): string
-  /** Appends the record of an order, with its caller. @throws DeputyError when it cannot be written */
-  record(entry: {
-    readonly event: AuditEvent
-    readonly tenant?: string
-    readonly user?: string
-    readonly detail: object
-  }): Promise<void>
+  /** Appends the record of an order that was carried out, with its caller. @throws DeputyError `order_unrecorded` */
+  record(entry: OrderRecord): Promise<void>
+  /** Appends the record of an order that follows. @throws DeputyError `order_not_begun` */
+  recordFirst(entry: OrderRecord): Promise<void>
 }
+
+export interface OrderRecord {
+  readonly event: AuditEvent
+  readonly tenant?: string
+  readonly user?: string
+  readonly detail: object
+}
+
+/** Says what it means for an order that the audit log has not confirmed its record. */
+export const unconfirmedAs =
+  (code: 'order_unrecorded' | 'order_not_begun') =>
+  (error: unknown): never => {
+    if (error instanceof DeputyError && error.code === 'audit_unavailable') throw refuse(code, error.facts, error)
+    throw error
+  }
 
 /** An answer that is sent as it comes, as lines of JSON. */
 export class LinesAnswer {

@@ -33,7 +33,7 @@ const enableUser = async (context: AdminContext, request: AdminRequest): Promise
   const user = await check.user(tenant, named, force)
   // The proof comes first: an order that is gone without one would be put back at the next start.
   const lifted = liftOf(context, { tenant, user }, await disabledAt(context, tenant, user))
-  await request.record({ event: 'user.enable', tenant, user, detail: lifted })
+  await request.recordFirst({ event: 'user.enable', tenant, user, detail: lifted })
   const was = await store.disabledUsers.remove(tenant, user)
   revocationIndex.enable(tenant, user)
   return { tenant, user, disabled: false, was_disabled: was, ...namedBy({ user: named }, { user }) }
@@ -58,7 +58,7 @@ const thawTenant = async (context: AdminContext, request: AdminRequest): Promise
   const { tenant } = parse(thawSchema, request.body)
   await check.tenant(tenant)
   const lifted = liftOf(context, { tenant }, await frozenAt(context, tenant))
-  await request.record({ event: 'tenant.thaw', tenant, detail: lifted })
+  await request.recordFirst({ event: 'tenant.thaw', tenant, detail: lifted })
   const was = await store.frozenTenants.remove(tenant)
   revocationIndex.thaw(tenant)
   return { tenant, frozen: false, was_frozen: was }

@@ -1,19 +1,21 @@
 import type { Revoker } from '#flows/revocation'
 import { lossesSchema, revokeSchema } from './contract.ts'
 import type { AdminContext } from './dependencies.ts'
-import { namedBy, parse, present, type AdminEndpoints, type AdminRequest } from './endpoint.ts'
+import { namedBy, parse, present, type AdminEndpoints, type AdminRequest, unconfirmedAs } from './endpoint.ts'
 
 const revoke = async ({ check, revoker }: AdminContext, request: AdminRequest): Promise<object> => {
   const { scope: ordered, reason, dry_run: dryRun, force } = parse(revokeSchema, request.body)
   const scope = await check.scope(present(ordered) as Parameters<Revoker['preview']>[0], force)
   const receipt = dryRun
     ? await revoker.preview(scope)
-    : await revoker.revoke({
-        scope,
-        by: request.by(),
-        correlationId: request.correlationId,
-        ...(reason === undefined ? {} : { reason }),
-      })
+    : await revoker
+        .revoke({
+          scope,
+          by: request.by(),
+          correlationId: request.correlationId,
+          ...(reason === undefined ? {} : { reason }),
+        })
+        .catch(unconfirmedAs('order_unrecorded'))
   // The revocation comes first: the search reads the whole audit log.
   return scope.kind === 'token'
     ? { ...receipt, token: await check.token(scope.token) }
@@ -29,7 +31,7 @@ export const revocationEndpoints = (context: AdminContext): AdminEndpoints => ({
   'GET /losses': () => context.store.losses.open(),
   'POST /losses/acknowledge': async (request) => {
     const { losses } = parse(lossesSchema, request.body)
-    await request.record({ event: 'store.acknowledge', detail: { losses } })
+    await request.recordFirst({ event: 'store.acknowledge', detail: { losses } })
     return { acknowledged: await context.store.losses.acknowledge(losses, request.by(), context.now()) }
   },
 })
