@@ -16,6 +16,9 @@ export interface NewHome {
   remove(): Promise<void>
 }
 
+/** errno(3) of a parent folder that this user may not write. */
+const REFUSED: readonly string[] = ['EACCES', 'EPERM', 'EROFS']
+
 const taken = (home: string): CommandError =>
   new CommandError(exit.failed, `${home} is a configuration folder already.`, `deputy check --home ${home}`)
 
@@ -109,6 +112,8 @@ const fillNew = async (home: string, files: readonly NewFile[], signal: AbortSig
     await remove(folder)
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOTEMPTY' || code === 'EEXIST') throw taken(home)
+    if (code !== undefined && REFUSED.includes(code))
+      throw new CommandError(exit.failed, `This user may not create ${home}.`, 'Name another folder, or use sudo.')
     throw error
   }
 }

@@ -140,6 +140,29 @@ describe('deputy init without a terminal', () => {
     expect(await readFile(join(home, 'README.md'), 'utf8')).toBe('Ours.')
   })
 
+  test('a stop while the files are written leaves what was there before', async () => {
+    const { writeHome } = await import('../../src/cli/new-home.ts')
+    const stop = new AbortController()
+    const files = [
+      { path: 'deputy.yaml', text: 'x' },
+      { path: 'state/kek', text: 'x' },
+      {
+        get path(): string {
+          stop.abort(new Error('stopped'))
+          return 'tenants/README.md'
+        },
+        text: 'x',
+      },
+      { path: 'never', text: 'x' },
+    ]
+    await expect(writeHome(join(folder, 'a/b'), files, stop.signal)).rejects.toThrow('stopped')
+    expect(await readdir(folder)).toEqual([])
+    await mkdir(home)
+    await writeFile(join(home, 'README.md'), 'Ours.')
+    await expect(writeHome(home, files, stop.signal)).rejects.toThrow('stopped')
+    expect(await readdir(home)).toEqual(['README.md'])
+  })
+
   test('whatever ids, URLs and names it takes, the folder has neither problems nor warnings', async () => {
     const id = fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,62}$/)
     const url = fc.webUrl({ withQueryParameters: true }).map((text) => text.replace(/^http:/, 'https:'))

@@ -21,7 +21,7 @@ import { assertId, assertUrl, writeNew } from '../registry-file.ts'
 import type { RemoteRequest, RemoteResult } from '../remote-request.ts'
 import { addRemoteServer, assertNew, idForServer } from '../remote-server.ts'
 import { addByForm, FORM_KINDS, type FormOptions } from './downstream-form.ts'
-import { CommandError, exit, print, shownText, shownTime, table, withProgress } from '../terminal.ts'
+import { CommandError, exit, print, shownText, shownTime, table, type Terminal, withProgress } from '../terminal.ts'
 
 interface AddOptions extends FormOptions {
   mcp?: string
@@ -63,14 +63,15 @@ const tenantsOf = async (
 
 const clientOf = async (
   { clientId, clientSecretFile }: AddOptions,
-  workingFolder: string,
+  { workingFolder, input }: Pick<Terminal, 'workingFolder' | 'input'>,
 ): Promise<RemoteRequest['client']> => {
   if (clientId === undefined) {
     if (clientSecretFile !== undefined) throw new CommandError(exit.usage, 'A client secret needs its --client-id.')
     return undefined
   }
   if (clientSecretFile === undefined) return { clientId, secret: undefined }
-  const text = (await readFile(resolve(workingFolder, clientSecretFile), 'utf8')).trim()
+  const bytes = clientSecretFile === '-' ? await input() : await readFile(resolve(workingFolder, clientSecretFile))
+  const text = Buffer.from(bytes).toString('utf8').trim()
   if (text === '') throw new CommandError(exit.usage, `${clientSecretFile} is empty.`)
   return { clientId, secret: new Secret(text) }
 }
@@ -96,7 +97,7 @@ const requestOf = async (
     name: options.name ?? known?.name ?? new URL(url).host,
     known,
     issuer: options.authorizationServer,
-    client: await clientOf(options, terminal.workingFolder),
+    client: await clientOf(options, terminal),
     ...(await tenantsOf(home(), environment, options.tenants)),
   }
 }
@@ -226,7 +227,7 @@ const addDownstreamAdd = (downstream: Command, context: CommandContext): void =>
     .option('--host <origin...>', 'origins to which the proxy sends the credential, such as https://api.example.com')
     .option('--mcp <url>', 'URL of an MCP server: its metadata is read, and Deputy becomes a client')
     .option('--known <name>', 'an MCP server of `deputy downstream known`, instead of a URL')
-    .option('--id <id>', 'the id, as an option')
+    .option('--id <id>', 'the id, in place of the argument')
     .option('--name <name>', 'name on the consent page; default with --mcp: the host')
     .option('--tenants <ids>', 'tenants that may use it, with commas between; default: all')
     .option(

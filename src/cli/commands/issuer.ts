@@ -119,7 +119,7 @@ const addIssuerRemove = (issuer: Command, context: CommandContext): void => {
   issuer
     .command('remove')
     .argument('<url>')
-    .description('remove an issuer from the issuers that a tenant trusts; shows what uses it before')
+    .description('remove an issuer from the issuers that a tenant trusts; first shows what uses it')
     .requiredOption('--tenant <id>', 'the tenant that trusts it')
     .option('--yes', 'remove it although servers or downstreams use it')
     .addHelpText('after', '\nExample:\n  deputy issuer remove https://login.acme.example --tenant acme --yes')
