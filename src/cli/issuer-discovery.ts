@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { Settings } from '#config'
 import { DeputyError } from '#errors'
 import { createIssuerMetadata, readIssuerJson } from '#identity/subject'
-import { egressOf } from './issuer-reachability.ts'
+import { egressOf } from './egress.ts'
 
 const textsSchema = z.array(z.string()).catch([])
 const keySetSchema = z.object({ keys: z.array(z.looseObject({ alg: z.string().optional(), kty: z.string() })).min(1) })

@@ -1,7 +1,7 @@
 /** Requests to providers by commands: through the guard of the daemon, by the settings of the home. */
 import type { Egress } from '#foundation/outbound'
 import { readSettings } from './home.ts'
-import { egressOf } from './issuer-reachability.ts'
+import { egressOf } from './egress.ts'
 
 export interface ProviderNetwork {
   readonly egress: Egress

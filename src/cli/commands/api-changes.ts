@@ -10,7 +10,7 @@ import { type ApiFile, documentText, readApiFile, readPinned } from '../api-file
 import { downstreamIn, targetOf } from '../api-views.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
-import { egressOf } from '../issuer-reachability.ts'
+import { egressOf } from '../egress.ts'
 import { changeRegistry } from '../change-registry.ts'
 import { editDocument } from '../registry-file.ts'
 import { CommandError, exit, print, shownText, table, withProgress } from '../terminal.ts'

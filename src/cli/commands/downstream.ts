@@ -15,9 +15,9 @@ import { Secret } from '#foundation/crypto'
 import { didYouMean } from '#foundation/text'
 import type { CommandContext } from '../context.ts'
 import { readSettings, shippedKnownServers } from '../home.ts'
-import { egressOf } from '../issuer-reachability.ts'
+import { egressOf } from '../egress.ts'
 import { changeRegistry } from '../change-registry.ts'
-import { assertId, assertUrl, writeNew } from '../registry-file.ts'
+import { assertId, assertUrl, removing, writeNew } from '../registry-file.ts'
 import type { RemoteRequest, RemoteResult } from '../remote-request.ts'
 import { addRemoteServer, assertNew, idForServer } from '../remote-server.ts'
 import { addByForm, FORM_KINDS, type FormOptions } from './downstream-form.ts'
@@ -114,11 +114,17 @@ const writeFiles = async ({ facts }: RemoteResult, { terminal, home }: CommandCo
   )
   if (problems.length > 0) throw new CommandError(exit.failed, problems.map(formatProblem).join('\n'))
   await changeRegistry(home(), terminal, async () => {
-    for (const { folder, what, text } of texts) await writeNew({ home: home(), folder, what, id, text })
-    return {
-      file: `downstreams/${id}.yaml`,
-      done: `providers/${id}.yaml and downstreams/${id}.yaml are written.`,
+    const written: string[] = []
+    const undo = async (): Promise<void> => {
+      for (const file of written) await removing(home(), file)()
     }
+    try {
+      for (const { folder, what, text } of texts) written.push(await writeNew({ home: home(), folder, what, id, text }))
+    } catch (error) {
+      await undo()
+      throw error
+    }
+    return { file: `downstreams/${id}.yaml`, done: `${written.join(' and ')} are written.`, undo }
   })
 }
 

@@ -41,6 +41,7 @@ const addIssuerAdd = (issuer: Command, context: CommandContext): void => {
     .action(async (url: string, { tenant, offline }: { tenant: string; offline?: boolean }) => {
       assertUrl('an issuer', url)
       const file = await fileOf(home(), 'tenants', 'tenant', tenant)
+      if (offline !== true) await checkIssuer(url, context)
       await changeRegistry(home(), terminal, async () => {
         const undo = await editDocument({ home: home(), file, key: 'tenant', id: tenant }, (document) => {
           if (issuersIn(document).includes(url))
@@ -55,7 +56,6 @@ const addIssuerAdd = (issuer: Command, context: CommandContext): void => {
           next: `to let users sign in there, set sign_in in ${file} (docs/sign-in.md)`,
         }
       })
-      if (offline !== true) await checkIssuer(url, context)
     })
 }
 

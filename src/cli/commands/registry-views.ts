@@ -78,13 +78,17 @@ export const addListing = (parent: Command, listing: Listing, context: CommandCo
   addShow(parent, listing, context)
 }
 
-/** Warns of an issuer whose tokens cannot be verified now, so that a mistake in its URL is seen before the first user meets it. */
+/**
+ * Calls an issuer and shows what it says of itself, or warns that its tokens cannot be verified now, so that a mistake
+ * in its URL is seen before the first user meets it.
+ */
 export const checkIssuer = async (url: string, { terminal, home }: CommandContext): Promise<void> => {
-  const { problemOfIssuer } = await import('../issuer-reachability.ts')
+  const { discoverIssuer } = await import('../issuer-discovery.ts')
   const { network } = await readSettings(home())
-  const problem = await withProgress(terminal, 'Calling the issuer', problemOfIssuer(home(), network, { issuer: url }))
-  if (problem !== undefined)
+  const result = await withProgress(terminal, 'Calling the issuer', discoverIssuer(url, { home: home(), network }))
+  if ('found' in result) terminal.out(`${shownText(result.found.map((line) => `found ${line}`).join('\n'))}\n`)
+  else
     terminal.err(
-      `Its tokens cannot be verified yet: ${shownText(problem)}\nNext: compare the URL with \`issuer\` in the issuer's metadata, which must be identical; network.allow_private and network.hosts in deputy.yaml control how it is reached.\n`,
+      `Its tokens cannot be verified yet: ${shownText(result.problem)}\nNext: compare the URL with \`issuer\` in the issuer's metadata, which must be identical; network.allow_private and network.hosts in deputy.yaml control how it is reached.\n`,
     )
 }

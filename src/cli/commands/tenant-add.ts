@@ -48,6 +48,7 @@ const addAction = async (id: string, options: AddOptions, context: CommandContex
           },
           terminal,
         )
+  if (options.offline !== true) await checkIssuer(issuer, context)
   await changeRegistry(home(), terminal, async () => {
     const signIn = clientId === undefined ? undefined : { id: clientId, secretFile: secret?.file }
     const text = tenantText({ id, name, issuer, claim, signIn })
@@ -62,7 +63,6 @@ const addAction = async (id: string, options: AddOptions, context: CommandContex
       next: nextOf(id, clientId === undefined ? undefined : signInAddresses(settings, id)),
     }
   })
-  if (options.offline !== true) await checkIssuer(issuer, context)
 }
 
 /** `tenant add`. */
