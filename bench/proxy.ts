@@ -138,9 +138,10 @@ for (let round = 0; round < ROUNDS; round += 1) {
 }
 const deputy = connectDeputy({ socket: daemon.socketPath })
 const url = `http://127.0.0.1:${service.port}/x`
-const carried = deputy.fetch('api', headers['deputy-subject-token'])
+// A minted token: deputy.fetch sends bearer tokens alone, and the service here takes any.
+const carried = deputy.fetch('ledger', headers['deputy-subject-token'], { scopes: ['ledger:read'] })
 const reusing = connectDeputy({ socket: daemon.socketPath, reuse: 5000 })
-const reused = reusing.fetch('api', headers['deputy-subject-token'])
+const reused = reusing.fetch('ledger', headers['deputy-subject-token'], { scopes: ['ledger:read'] })
 await alone(() => carried(url))
 const fetches = {
   plain: await alone(() => fetch(url)),
@@ -173,7 +174,7 @@ process.stdout.write(
       ({ bare, proxy, bareAlone, proxyAlone }) =>
         `bare ${Math.round(bare.perSecond)}/s p99 ${bare.p99.toFixed(2)} ms, proxy ${Math.round(proxy.perSecond)}/s p99 ${proxy.p99.toFixed(2)} ms, failed ${bare.failed + proxy.failed}; one at a time: bare p50 ${bareAlone.p50.toFixed(2)} ms, proxy p50 ${proxyAlone.p50.toFixed(2)} ms`,
     ),
-    `requests/s, proxy / bare     ${results.ratio.toFixed(2)} (goal >= 0.4)`,
+    `requests/s, proxy / bare     ${results.ratio.toFixed(2)} (goal >= 0.55)`,
     `added p50, one at a time     ${results.added_p50.toFixed(2)} ms (goal <= 1)`,
     `deputy.fetch, added p50      ${(fetches.carried - fetches.plain).toFixed(2)} ms, with reuse ${(fetches.reused - fetches.plain).toFixed(2)} ms (goal <= 0.3; plain fetch ${fetches.plain.toFixed(2)} ms)`,
     `${results.stream_mb} MB streamed            RSS growth ${growth.toFixed(1)} MB (goal < 50), ${Math.round(proxyRate)} MB/s (bare: ${Math.round(bareRate)})`,
