@@ -20,6 +20,8 @@ export interface WorldView {
     readonly token: string
     readonly exchange: string
     readonly call: string
+    /** Calls a tool of the example, or lists those of the author's server. */
+    readonly tool?: string
     readonly connect?: string
   }
 }
@@ -55,6 +57,12 @@ const exchangeLine = (socket: string, downstream: string): string =>
     scope: 'notes:read',
   })} | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`
 
+const toolLine = ({ kind, resource }: DevWorld): string => {
+  const [method, params] =
+    kind === 'example' ? ['tools/call', '"params":{"name":"list_notes","arguments":{}}'] : ['tools/list', '"params":{}']
+  return `curl -s ${quoted(resource)} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -d '{"jsonrpc":"2.0","id":1,"method":"${method}",${params}}'`
+}
+
 /** @param token of alice for the author's server */
 export const worldView = (world: DevWorld, token: string, given: Given): WorldView => {
   const called = calledAs(given.environment)
@@ -74,6 +82,7 @@ export const worldView = (world: DevWorld, token: string, given: Given): WorldVi
       token: `TOKEN=$(${called} dev token --user alice --home ${quoted(home)})`,
       exchange: exchangeLine(socket, given.downstream),
       call: `curl -s -w '\\n' -H "Authorization: Bearer $CREDENTIAL" ${api}/notes`,
+      ...(world.kind === 'stdio' ? {} : { tool: toolLine(world) }),
       ...(world.kind === 'stdio' ? { connect: `${called} login --tenant acme --home ${quoted(home)}` } : {}),
     },
   }
@@ -137,6 +146,7 @@ export const worldText = (view: WorldView, world: DevWorld): string => {
     '',
     `In another terminal: get a token, exchange it as your server does, call the notes service.`,
     ...[view.next.token, view.next.exchange, view.next.call].map((line) => `  ${line}`),
+    ...(view.next.tool === undefined ? [] : ['', `Call your server as an MCP client does:`, `  ${view.next.tool}`]),
     ...(view.next.connect === undefined
       ? []
       : ['', 'Sign this Unix user in, for a stdio server:', `  ${view.next.connect}`]),

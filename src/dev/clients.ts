@@ -48,14 +48,17 @@ const overHttp = (name: string, url: string): ClientSnippet[] => [
   },
 ]
 
-const overStdio = (name: string, command: readonly string[], socket: string): ClientSnippet[] => {
+const overStdio = (
+  name: string,
+  { command, env }: { command: readonly string[]; env: Readonly<Record<string, string>> },
+): ClientSnippet[] => {
   const args = ['exec', '--server', name, '--', ...command]
-  const env = { DEPUTY_SOCKET: socket }
+  const options = Object.entries(env).map(([variable, value]) => `--env ${variable}=${value}`)
   return [
     {
       client: 'Claude Code',
       place: 'run',
-      text: `claude mcp add --env DEPUTY_SOCKET=${socket} ${name} -- deputy ${args.join(' ')}`,
+      text: `claude mcp add ${options.join(' ')} ${name} -- deputy ${args.join(' ')}`,
       source: 'https://code.claude.com/docs/en/mcp',
     },
     {
@@ -73,8 +76,9 @@ const overStdio = (name: string, command: readonly string[], socket: string): Cl
   ]
 }
 
-/** @param how a URL, or the command of a stdio server with the socket of the local API */
+/** @param how a URL, or the command of a stdio server with its environment */
 export const clientSnippets = (
   name: string,
-  how: { readonly url: string } | { readonly command: readonly string[]; readonly socket: string },
-): ClientSnippet[] => ('url' in how ? overHttp(name, how.url) : overStdio(name, how.command, how.socket))
+  how:
+    { readonly url: string } | { readonly command: readonly string[]; readonly env: Readonly<Record<string, string>> },
+): ClientSnippet[] => ('url' in how ? overHttp(name, how.url) : overStdio(name, how))

@@ -36,8 +36,13 @@ const resourceServer = (resource: string) => ({
   jwt: { sign: { alg: 'ES256' as const } },
 })
 
+interface Interactions {
+  readonly policy: interactionPolicy.DefaultPolicy
+  readonly url: (context: KoaContextWithOIDC, interaction: { uid: string }) => string
+}
+
 /** When a page is shown. @param remembersUsers false: a user with a session is asked as well */
-export const interactionsOf = (remembersUsers: boolean): NonNullable<Configuration['interactions']> => {
+export const interactionsOf = (remembersUsers: boolean): Interactions => {
   const policy = interactionPolicy.base()
   const { Check } = interactionPolicy
   const url = (_context: KoaContextWithOIDC, { uid }: { uid: string }): string => `/interaction/${uid}`
@@ -47,6 +52,12 @@ export const interactionsOf = (remembersUsers: boolean): NonNullable<Configurati
       return context.oidc.result?.login === undefined ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT
     }),
   )
+  return { policy, url }
+}
+
+/** A program on this machine would have to be allowed anew each time (RFC 8252 section 8.6). */
+const withoutConsent = ({ policy, url }: Interactions): Interactions => {
+  policy.get('consent')?.checks.remove('native_client_prompt')
   return { policy, url }
 }
 
@@ -88,7 +99,7 @@ const configurationOf = ({ redirectUris, secrets, remembersUsers }: IdentityProv
       response_types: [],
     },
   ],
-  interactions: interactionsOf(remembersUsers),
+  interactions: withoutConsent(interactionsOf(remembersUsers)),
   loadExistingGrant: grantToOwnClients,
   ttl: {
     Interaction: 600,

@@ -2,13 +2,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import { request } from 'node:http'
+import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { WorldView } from '../../src/cli/dev-views.ts'
+import { signInFromNothing } from '../../quickstart/mcp-client.ts'
 import { createBrowser } from '../peers/walk.ts'
 import { connectMcpClient } from '../support/mcp.ts'
 import { CLI, runCli, startProcess, stopProcess } from '../support/process.ts'
@@ -85,11 +85,10 @@ const callAs = async (user: string, tool: string, args: Record<string, unknown> 
 
 describe('a world with the example server', () => {
   it('has lines that work as they are printed: a token, an exchange, a call of the service', async () => {
-    const { token, exchange, call } = running.world.next
-    expect(JSON.parse(await sh([token, exchange, call].join('\n')))).toEqual({
-      user: 'alice-notes',
-      notes: ['A note of alice-notes'],
-    })
+    const { token, exchange, call, tool } = running.world.next
+    const [called, ...answered] = (await sh([token, exchange, call, tool].join('\n'))).split('\n')
+    expect(JSON.parse(called!)).toEqual({ user: 'alice-notes', notes: ['A note of alice-notes'] })
+    expect(answered.join('\n')).toContain('A note of alice-notes')
   })
 
   it('gives alice all tools, bob those that policy permits and a link, and carol none', async () => {
@@ -115,6 +114,16 @@ describe('a world with the example server', () => {
     const carol = await connectMcpClient({ sdk: 'v2', url: running.world.mcp, token: await tokenOf('carol') })
     expect(await carol.tools()).toEqual([])
     await carol.close()
+  })
+
+  it('signs a user in at an MCP client that knows the address alone', async () => {
+    const { mcp } = running.world
+    const token = await signInFromNothing(mcp, ({ body }) =>
+      body.includes('name="login"') ? { login: 'bob' } : { decision: 'allow' },
+    )
+    const client = await connectMcpClient({ sdk: 'v2', url: mcp, token })
+    expect(await client.call('list_notes')).toMatchObject({ isError: false })
+    await client.close()
   })
 
   it('tells each exchange in one line, with its reason', async () => {
@@ -211,13 +220,17 @@ it('the command after -- is the server of a temporary world: the kernel says who
     createServer((_, answer) => request({ socketPath: process.env.DEPUTY_SOCKET, path: '/server', method: 'POST', headers: { host: 'localhost', 'content-type': 'application/x-www-form-urlencoded' } }, (r) => r.pipe(answer)).end()).listen(process.env.PORT)
     console.log('mine runs as ' + process.pid)`
   const { child, world, said } = await startDev('--', process.execPath, '--input-type=module', '-e', script)
-  await expect.poll(said).toMatch(/mine runs as \d+/)
-  const pid = Number(/mine runs as (\d+)/.exec(said())![1])
-  const answered = async (): Promise<unknown> => (await fetch(world.mcp)).json()
-  await expect.poll(() => answered().catch(() => undefined)).toMatchObject({ server: 'my-server' })
-  // Without --home, the one temporary world that runs is meant.
-  expect(await sh('deputy dev token')).toMatch(/^eyJ[\w.-]+\n$/)
-  await stopProcess(child, 'SIGINT')
+  let pid = 0
+  try {
+    await expect.poll(said).toMatch(/mine runs as \d+/)
+    pid = Number(/mine runs as (\d+)/.exec(said())![1])
+    const answered = async (): Promise<unknown> => (await fetch(world.mcp)).json()
+    await expect.poll(() => answered().catch(() => undefined)).toMatchObject({ server: 'my-server' })
+    // Without --home, the one temporary world that runs is meant.
+    expect(await sh('deputy dev token')).toMatch(/^eyJ[\w.-]+\n$/)
+  } finally {
+    await stopProcess(child, 'SIGINT')
+  }
   expect(existsSync(world.home)).toBe(false)
   expect(() => process.kill(pid, 0)).toThrow('ESRCH')
 })

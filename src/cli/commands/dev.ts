@@ -132,7 +132,10 @@ const runDev = async (
     })
     terminal.out(options.json === true ? `${JSON.stringify(view)}\n` : shownText(`${worldText(view, world)}\n`))
     if (options.client === true && options.json !== true) {
-      const how = server.kind === 'stdio' ? { command, socket: world.socket } : { url: world.resource }
+      const how =
+        server.kind === 'stdio'
+          ? { command, env: { DEPUTY_SOCKET: world.socket, NOTES_API: world.api } }
+          : { url: world.resource }
       terminal.out(shownText(`${clientText(clientSnippets(SERVER, how))}\n`))
     }
     const told =
