@@ -8,19 +8,11 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { packDaemon } from './daemon.ts'
 import { buildDeb } from './deb.ts'
-import { manifest, ROOT, run, sourceEpoch } from './folders.ts'
+import { manifest, ROOT } from './folders.ts'
+import { buildImage } from './image.ts'
+import { billOfMaterials } from './materials.ts'
 import { packSdk } from './sdk.ts'
 import { buildWheel } from './wheel.ts'
-
-/** What is in the daemon's bundle, by name, version and licence. The two members that differ from run to run are taken out. */
-const billOfMaterials = (): string => {
-  const bom = JSON.parse(
-    run('npm', ['sbom', '--sbom-format', 'cyclonedx', '--omit', 'dev', '--package-lock-only']),
-  ) as Record<string, unknown> & { metadata: Record<string, unknown> }
-  const { serialNumber: _, ...rest } = bom
-  const metadata = { ...bom.metadata, timestamp: new Date(Number(sourceEpoch()) * 1000).toISOString() }
-  return `${JSON.stringify({ ...rest, metadata }, null, 2)}\n`
-}
 
 /** Makes all packages. @returns their files */
 export const makePackages = async (out: string): Promise<string[]> => {
@@ -60,6 +52,14 @@ if (import.meta.main) {
     const work = await mkdtemp(join(tmpdir(), 'deputy-deb-'))
     try {
       files.push(await buildDeb(work, out))
+    } finally {
+      await rm(work, { recursive: true, force: true })
+    }
+  }
+  if (process.argv.includes('--image')) {
+    const work = await mkdtemp(join(tmpdir(), 'deputy-image-'))
+    try {
+      files.push(...(await buildImage(work, out)))
     } finally {
       await rm(work, { recursive: true, force: true })
     }
