@@ -95,7 +95,7 @@ const aligned = (rows: readonly (readonly [string, string])[]): string => {
 
 /** What the author does with the server, by its kind. */
 const serverRows = (
-  { kind, resource }: DevWorld,
+  { kind, resource, hasCommand }: DevWorld,
   environment: Readonly<Record<string, string>>,
 ): [string, string][] => {
   switch (kind) {
@@ -104,10 +104,11 @@ const serverRows = (
     case 'stdio':
       return [['your server', `speaks stdio; MCP clients start it with deputy exec (--client prints how)`]]
     default:
+      if (hasCommand) return [['MCP endpoint', `${resource}  (your server)`]]
       return [
         ['MCP endpoint', `${resource}  (your server)`],
         [
-          'its environment',
+          'start it with',
           Object.entries(environment)
             .map(([name, value]) => `${name}=${quoted(value)}`)
             .join(' '),
@@ -134,7 +135,7 @@ export const worldText = (view: WorldView, world: DevWorld): string => {
     'Users:',
     aligned(view.users.map(({ user, groups, about }) => [user, `${groups.join(', ').padEnd(12)} ${about}`])),
     '',
-    `Files to change, which are read again at once:`,
+    'Files (changes are in force at once):',
     aligned([
       ['your server', join(view.home, `servers/${view.server}.yaml`)],
       ['policies', join(view.home, 'policies/access/dev.cedar')],

@@ -22,6 +22,8 @@ const probe = (port: number): Promise<number | undefined> =>
 export interface PortWish {
   /** The first of five in a row. */
   readonly first?: number
+  /** Ports of programs that run already. */
+  readonly given?: Partial<Ports>
   /** Those of the last start in this folder, or of a caller's choice. */
   readonly before?: Partial<Ports>
 }
@@ -30,10 +32,19 @@ export interface PortWish {
  * @returns the ports, and those of the last start that are taken now
  * @throws DevError when a port of `--port` is taken
  */
-export const choosePorts = async ({ first, before = {} }: PortWish): Promise<{ ports: Ports; taken: number[] }> => {
+export const choosePorts = async ({
+  first,
+  given = {},
+  before = {},
+}: PortWish): Promise<{ ports: Ports; taken: number[] }> => {
   const ports: Record<string, number> = {}
   const taken: number[] = []
   for (const [at, name] of PORT_NAMES.entries()) {
+    const fixed = given[name]
+    if (fixed !== undefined) {
+      ports[name] = fixed
+      continue
+    }
     const wished = first === undefined ? before[name] : first + at
     const found = wished === undefined ? undefined : await probe(wished)
     if (found === undefined && wished !== undefined) {

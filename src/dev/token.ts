@@ -71,6 +71,9 @@ export const findWorld = async (home: string | undefined, temporary: string, uid
   if (home !== undefined) {
     if ((await readState(home)) === undefined)
       throw new DevError(`${home} holds no development world.`, `deputy dev --home ${home}`)
+    // Another program may have its ports by now, and would get the secret of the client.
+    if (!(await isListening(adminSocketOf(home))))
+      throw new DevError(`The development world in ${home} is not running.`, `deputy dev --home ${home}`)
     return home
   }
   const [found, ...more] = await runningIn(temporary, uid)

@@ -1,10 +1,8 @@
 /** Starts a development world: its providers, its configuration, the daemon, and the author's server. */
-import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock, Random } from '#clock'
 import { type Daemon, startDaemon } from '#daemon'
 import type { Shipped } from '#daemon/configuration'
-import { createLogger } from '#foundation/telemetry'
 import { type CommandServer, startCommand } from './command-server.ts'
 import { connectUser } from './connect-user.ts'
 import { startExampleServer } from './example-server.ts'
@@ -12,6 +10,7 @@ import { LOOPBACK, SERVER, TENANT } from './facts.ts'
 import { type ServerKind, writeFiles } from './files.ts'
 import { openFolder, type WorldFolder } from './home.ts'
 import { startIdentityProvider } from './identity-provider.ts'
+import { openLog } from './log.ts'
 import { KeptRecords } from './kept-records.ts'
 import { assertLoopback } from './loopback.ts'
 import { startNotesService } from './notes-service.ts'
@@ -43,6 +42,8 @@ export interface DevWorldOptions {
   readonly workingFolder: string
   readonly clock: Clock
   readonly random: Random
+  /** Gets what the author should see of the daemon's log. */
+  readonly tell?: (line: string) => void
   /** The folder for temporary ones, and folders in which no world is made. */
   readonly places: { readonly temporary: string; readonly forbidden: readonly string[] }
   readonly uid: number
@@ -52,6 +53,8 @@ export interface DevWorld {
   readonly home: string
   readonly isTemporary: boolean
   readonly kind: ServerKind
+  /** Whether the world starts the author's server. */
+  readonly hasCommand: boolean
   readonly idp: OpenIdServer
   readonly service: OpenIdServer
   /** Base address of the notes service's API. */
@@ -83,13 +86,11 @@ const resourceOf = (server: DevServer, { server: port }: Ports): string => {
   return server.kind === 'http' && server.url !== undefined ? server.url : `${origin(port)}/mcp`
 }
 
-/** The daemon's log is a file of the folder: the terminal is for the author. */
-const openLog = (home: string, stack: AsyncDisposableStack) => {
-  const fd = openSync(join(home, DEV_FOLDER, 'deputy.log'), 'a', 0o600)
-  stack.defer(() => {
-    closeSync(fd)
-  })
-  return createLogger({ level: 'info', destination: { write: (line: string) => void writeSync(fd, line) } })
+/** The port of a server that the author runs. */
+const ownPort = (server: DevServer): number | undefined => {
+  if (server.kind !== 'http' || server.url === undefined) return undefined
+  const { port, protocol } = new URL(server.url)
+  return port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port)
 }
 
 interface Prepared {
@@ -101,8 +102,10 @@ interface Prepared {
 /** Chooses the ports and writes the files. */
 const prepare = async (options: DevWorldOptions, folder: WorldFolder): Promise<Prepared> => {
   const { home, state: earlier } = folder
+  const own = ownPort(options.server)
   const { ports, taken } = await choosePorts({
     ...(options.firstPort === undefined ? {} : { first: options.firstPort }),
+    ...(own === undefined ? {} : { given: { server: own } }),
     before: { ...earlier?.ports, ...options.ports },
   })
   const resource = resourceOf(options.server, ports)
@@ -167,7 +170,7 @@ const start = async (options: DevWorldOptions, stack: AsyncDisposableStack): Pro
   const { home, isTemporary } = folder
   const { clock, random, shipped, version, environment, server } = options
   const { idp, service, deputy } = await startProviders(prepared, options, stack)
-  const logger = openLog(home, stack)
+  const logger = openLog(home, stack, options.tell)
   const daemon = await startDaemon({ home, shipped, version, environment, clock, random, logger })
   stack.defer(() => daemon.stop())
   const { socket, admin } = daemon.addresses
@@ -186,6 +189,7 @@ const start = async (options: DevWorldOptions, stack: AsyncDisposableStack): Pro
     home,
     isTemporary,
     kind: server.kind,
+    hasCommand: server.kind === 'http' && server.command !== undefined,
     idp,
     service,
     api: service.api,

@@ -144,13 +144,15 @@ describe('a world with the example server', () => {
       )
   })
 
-  it('reads a changed policy at once', async () => {
+  it('reads a changed policy at once, and says where one is wrong', async () => {
     const path = join(folder(), 'policies/access/dev.cedar')
     const before = await readFile(path, 'utf8')
     await writeFile(path, before.replaceAll('acme/sales', 'acme/contractors'))
     await expect
       .poll(async () => (await callAs('carol', 'list_notes').catch(() => undefined))?.tools)
       .toEqual(['list_notes'])
+    await writeFile(path, `${before}permit (`)
+    await expect.poll(running.said).toMatch(/deputy: policies\/access\/dev\.cedar:\d+:\d+.* Unexpected end of input/)
     await writeFile(path, before)
   })
 
@@ -206,6 +208,7 @@ describe('a world with the example server', () => {
     const before = running.world
     await stopProcess(running.child, 'SIGINT')
     expect(running.child.exitCode).toBe(0)
+    expect((await runCli(folder(), ['dev', 'token'])).err).toContain('is not running')
     running = await startDev('--explain', '--home', folder())
     expect({ ...running.world, token: '' }).toEqual({ ...before, token: '' })
     expect(await callAs('bob', 'list_notes')).toMatchObject({ isError: false })

@@ -7,7 +7,6 @@ import { z } from 'zod'
 import { createSystemRandom, systemClock } from '#clock'
 import type { DevServer, DevWorld } from '#dev'
 import { recordViewSchema } from '#foundation/audit'
-import { consoleToLog } from '#foundation/telemetry'
 import { clientText, worldText, worldView } from '../dev-views.ts'
 import { packageVersion, shipped } from '../home.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -102,6 +101,7 @@ const runDev = async (
   const server = serverOf(options, command)
   const stopped = stopSignal()
   const { clientSnippets, DOWNSTREAM, SERVER, startDevWorld, USERS } = await import('#dev')
+  const { consoleToLog } = await import('#foundation/telemetry')
   // Libraries write to the console, for example that oidc-provider keeps its records in memory.
   consoleToLog({ debug() {}, info() {}, warn() {}, error() {} })
   const world = await asCommandError(
@@ -115,6 +115,9 @@ const runDev = async (
       workingFolder: terminal.workingFolder,
       clock: systemClock,
       random: createSystemRandom(),
+      tell: (line) => {
+        terminal.err(shownText(`deputy: ${line}\n`))
+      },
       places: { temporary: tmpdir(), forbidden: [join(homedir(), '.deputy'), '/etc/deputy'] },
       uid: process.getuid!(),
     }),
