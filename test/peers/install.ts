@@ -169,6 +169,7 @@ const PEERS = {
   inspector: npm('MCP inspector', '2.12.0', '@modelcontextprotocol/inspector@2.12.0'),
   otlp: go('OpenTelemetry receiver', '0.165.0', join(import.meta.dirname, 'otlp-receiver')),
   gosdk: go('Go MCP SDK', '1.8.0', join(import.meta.dirname, 'mcp-clients/go')),
+  twine: python('twine', '7.0.0', 'twine==7.0.0'),
   helm: goProgram('Helm', '3.18.4', 'helm.sh/helm/v3/cmd/helm@v3.18.4'),
 } satisfies Record<string, Peer>
 

@@ -8,6 +8,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makePackages } from '../../scripts/release/main.ts'
 import type { WorldView } from '../../src/cli/dev-views.ts'
+import { lookForProgram, needPeer } from '../peers/programs.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { startDaemonHere, startTestIssuer, type DaemonHere, type TestIssuer } from '../support/daemon.ts'
 import { connectMcpClient } from '../support/mcp.ts'
@@ -245,4 +246,12 @@ void [answer, createMcpListener, createV1, DeputyClientError]`,
       expect({ code, out }).toEqual({ code: 0, out: expect.stringMatching(/^True \S+ connect_deputy\n$/) as string })
     },
   )
+
+  it('deputy-client: is what the package index takes, by twine', { timeout: COMMAND_LIMIT }, async ({ skip }) => {
+    const chosen = lookForProgram('twine', 'twine')
+    const twine = chosen ?? (await needPeer('twine').then((bin) => bin && join(bin, 'twine')))
+    if (twine === undefined) return skip()
+    const checked = await ran(twine, ['check', '--strict', packedAs('deputy_client')])
+    expect(checked).toMatchObject({ code: 0, out: expect.stringContaining('PASSED') as string })
+  })
 })
