@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { listenAt, listenFailure, listening, type SocketPlace } from '#foundation/files'
@@ -12,6 +12,8 @@ export interface ListenerLimits {
   readonly idleTimeout?: number
   /** ms that an answer may take once the client has shut its sending side: it waits for it, or is gone. */
   readonly halfClosedTimeout?: number
+  /** ms in which a client must take something of an answer that is complete; default 30 s. */
+  readonly unreadTimeout?: number
   /** Bytes of the headers. */
   readonly maxHeader?: number
   readonly connections?: ConnectionHandlers
@@ -38,6 +40,8 @@ const MAX_HEADER_BYTES = 16_384
 const CHECK_INTERVAL_MS = 1000
 /** How long an answer may take for a client that sends nothing more (ms). */
 const HALF_CLOSED_MS = 30_000
+/** How long a client may take nothing of an answer that is complete, and in memory (ms). */
+const UNREAD_MS = 30_000
 /** How long a client whose request could not be read may take to end the connection (ms). */
 const LINGER_MS = 1000
 
@@ -56,22 +60,35 @@ const destroyAfter = (socket: Duplex, ms: number): void => {
   })
 }
 
+/**
+ * Has a client take a complete answer piece by piece, or ends the connection: the answer takes memory for as long. Node resets
+ * the time when the answer is out, and counts each piece that the kernel takes.
+ */
+const limitUnread = (response: ServerResponse, ms: number): void => {
+  const { socket } = response
+  // The kernel has taken most answers by now.
+  if (socket !== null && socket.writableLength > 0) socket.setTimeout(ms)
+}
+
 const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): HttpServer => {
   const taken = new Set<Duplex>()
-  const server = createServer(
-    {
-      // Clients offer other protocols (h2c) with requests that are to be answered all the same.
-      shouldUpgradeCallback: ({ headers, method }) =>
-        limits.connections !== undefined && method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket',
-      headersTimeout: limits.headerTimeout,
-      requestTimeout: limits.requestTimeout,
-      connectionsCheckingInterval: CHECK_INTERVAL_MS,
-      maxHeaderSize: limits.maxHeader ?? MAX_HEADER_BYTES,
-      keepAliveTimeout: 60_000,
-      requireHostHeader: true,
-    },
-    onRequest,
-  )
+  const server = createServer({
+    // Clients offer other protocols (h2c) with requests that are to be answered all the same.
+    shouldUpgradeCallback: ({ headers, method }) =>
+      limits.connections !== undefined && method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket',
+    headersTimeout: limits.headerTimeout,
+    requestTimeout: limits.requestTimeout,
+    connectionsCheckingInterval: CHECK_INTERVAL_MS,
+    maxHeaderSize: limits.maxHeader ?? MAX_HEADER_BYTES,
+    keepAliveTimeout: 60_000,
+    requireHostHeader: true,
+  })
+  server.on('request', (_, response: ServerResponse) => {
+    response.once('prefinish', () => {
+      limitUnread(response, limits.unreadTimeout ?? UNREAD_MS)
+    })
+  })
+  server.on('request', onRequest)
   // A client may shut its sending side and wait for the answer (RFC 9112 section 9.6); node ends both sides by default.
   Object.assign(server, { httpAllowHalfOpen: true })
   server.on('connection', (socket) => {
