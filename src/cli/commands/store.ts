@@ -80,7 +80,7 @@ const addMigrate = (store: Command, context: CommandContext): void => {
   const { terminal } = context
   store
     .command('migrate')
-    .description('migrate the schema of Postgres to this version; nodes of the previous version may keep running')
+    .description('migrate the schema of Postgres to this version, after all nodes of the version before have stopped')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store migrate')
     .action(async (options: { json?: boolean }) => {
