@@ -2,8 +2,9 @@
  * Owners of the files that commands write. An administrator often runs a command as root, and the daemon, which runs as
  * a user of its own, has to read what was written.
  */
-import { chmod, chown, mkdir, stat } from 'node:fs/promises'
+import { chmod, chown, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { makeFolders } from '#foundation/files'
 
 /** What the members of a group may do with a folder that they may read: list it and open files in it. */
 const GROUP_READS = 0o050
@@ -46,5 +47,5 @@ export const ownAsDaemon = async (path: string, folders: readonly string[]): Pro
 
 /** Makes a folder below the home, unless it exists. */
 export const makeFolder = async (path: string): Promise<void> => {
-  if ((await mkdir(path, { recursive: true, mode: 0o700 })) !== undefined) await ownAsFolder(path)
+  if ((await makeFolders(path)) !== undefined) await ownAsFolder(path)
 }

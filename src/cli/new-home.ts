@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { chmod, mkdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { SETTINGS_FILE } from '#config'
-import { createFile, syncFolder } from '#foundation/files'
+import { createFile, makeFolders, syncFolder } from '#foundation/files'
 import { FOLDERS, type NewFile } from './skeleton.ts'
 import { CommandError, exit } from './terminal.ts'
 
@@ -28,7 +28,7 @@ export const assertNewHome = async (home: string): Promise<void> => {
 }
 
 const makeFolder = async (path: string): Promise<string[]> => {
-  const first = await mkdir(path, { recursive: true, mode: 0o700 })
+  const first = await makeFolders(path)
   await chmod(path, 0o700)
   return first === undefined ? [] : [path]
 }
@@ -85,7 +85,7 @@ const fillExisting = async (home: string, files: readonly NewFile[], signal: Abo
 /** Makes the folder that a path is in. @returns what removes it again, as far as it is empty then */
 const makeParent = async (path: string): Promise<() => Promise<void>> => {
   const parent = dirname(path)
-  const first = await mkdir(parent, { recursive: true, mode: 0o700 })
+  const first = await makeFolders(parent)
   return async () => {
     if (first === undefined) return
     for (let each = parent; each.startsWith(first); each = dirname(each)) await rmdir(each).catch(() => undefined)

@@ -1,11 +1,11 @@
 /** The configuration folder of a world: the files as an admin and a security team would write them. */
 import { createHash } from 'node:crypto'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parseDocument } from 'yaml'
 import { createSystemRandom } from '#clock'
 import { newKeyText } from '#foundation/crypto'
-import { createFile, replaceFile } from '#foundation/files'
+import { createFile, makeFolders, replaceFile } from '#foundation/files'
 import { DOWNSTREAM, LOOPBACK, SERVER, SERVICE_CLIENT, SIGN_IN_CLIENT, TENANT } from './facts.ts'
 import { DEV_FOLDER, PORT_NAMES, type Ports, type State } from './state.ts'
 
@@ -108,7 +108,7 @@ ${TOOLS[kind]}`
 const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 const writeNew = async (path: string, text: string): Promise<void> => {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await makeFolders(dirname(path))
   await replaceFile(path, text)
 }
 
@@ -163,7 +163,7 @@ export const writeFiles = async (
           },
         }),
   }
-  for (const folder of FOLDERS) await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
+  for (const folder of FOLDERS) await makeFolders(join(home, folder))
   await createFile(join(home, 'state/kek'), newKeyText(createSystemRandom()))
   await replaceFile(join(home, 'secrets/sign-in'), secrets.signIn)
   await replaceFile(join(home, 'secrets/notes-service'), secrets.service)

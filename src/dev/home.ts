@@ -1,8 +1,9 @@
 /** The folder of a world: a temporary one, or one that the author names and keeps. */
 import { constants } from 'node:fs'
-import { access, mkdir, mkdtemp, readdir, realpath, rm } from 'node:fs/promises'
+import { access, mkdtemp, readdir, realpath, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { SETTINGS_FILE } from '#config'
+import { makeFolders } from '#foundation/files'
 import { DevError } from './error.ts'
 import { readState, type State } from './state.ts'
 import { adminSocketOf, FOLDER_PREFIX, isListening } from './token.ts'
@@ -30,7 +31,7 @@ const openKept = async (named: string, forbidden: readonly string[]): Promise<Wo
   }
   if (forbidden.some((folder) => isWithin(folder, named)))
     throw new DevError(`${named} is a place of a real Deputy.`, 'Name another folder: deputy dev --home ./deputy-dev')
-  await mkdir(named, { recursive: true, mode: 0o700 }).catch(failed)
+  await makeFolders(named).catch(failed)
   const home = await realpath(named).catch(failed)
   await access(home, constants.W_OK | constants.X_OK).catch(failed)
   if (forbidden.some((folder) => isWithin(folder, home)))

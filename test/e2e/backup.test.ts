@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chown, cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -16,6 +16,9 @@ import {
 import { grantFiles, seedGrants } from '../support/grants.ts'
 import { startHere } from '../support/here.ts'
 import { runCli, runCliProcess } from '../support/process.ts'
+
+/** A user without rights: nobody. */
+const OTHER_USER = 65_534
 
 let issuer: TestIssuer
 let provider: OAuthProviderDouble
@@ -180,6 +183,16 @@ describe('a restore', () => {
     const refused = await restore(home, ...keys)
     expect([refused.code, refused.err]).toEqual([1, expect.stringContaining('would be undone')])
     expect(await readdir(join(home, 'state'))).toEqual(['kek'])
+    // A log that was cut behind the backup: the heads beside the keys know more.
+    const cut = join(folder, 'cut')
+    await cp(join(daemon.home, 'state/audit'), cut, { recursive: true })
+    const last = join(cut, (await readdir(cut)).filter((name) => name.endsWith('.jsonl')).at(-1)!)
+    const lines = (await readFile(last, 'utf8')).replaceAll('\0', '').trimEnd().split('\n')
+    await writeFile(last, `${lines.slice(0, -3).join('\n')}\n`)
+    await cp(join(daemon.home, 'state/keys'), join(home, 'state/keys'), { recursive: true })
+    const shorter = await restore(home, '--log', cut)
+    expect([shorter.code, shorter.err]).toEqual([1, expect.stringMatching(/ends at record \d+, and the heads .* know/)])
+    await rm(join(home, 'state/keys'), { recursive: true })
     const done = await restore(home, ...keys, '--log', join(daemon.home, 'state/audit'))
     expect([done.code, done.err]).toEqual([0, ''])
     expect(done.out).toContain('since the backup: 2 revocations; in force again')
@@ -208,6 +221,9 @@ describe('a restore', () => {
   it('without a later log says what is lost, in status and at the heads; a start in between and a running daemon are refused', async () => {
     const home = await anEmptyHome('older')
     expect((await restore(home, '--data-keys', at('keys'), '--accept-loss')).code).toBe(0)
+    // Its own log is that of the backup, and no proof that there were no orders since.
+    const twice = await restore(home, '--replace')
+    expect([twice.code, twice.err]).toEqual([1, expect.stringContaining('is that of an earlier restore')])
     await whileRunning(home, async () => {
       expect((await statusOf(home)).checks['history']).toContain('are not known: repeat them')
       expect(await exchange(home, 'bob', 'notes-api')).toBe('given')
@@ -217,6 +233,8 @@ describe('a restore', () => {
     // The keys and the heads stay where they are: the log of the backup ends before what they know.
     const again = await restore(home, '--replace', '--log', join(home, 'nothing'))
     expect(again.err).toContain('holds no audit log')
+    const goesOn = await restore(home, '--replace')
+    expect([goesOn.code, goesOn.err]).toEqual([1, expect.stringContaining('and was not acknowledged')])
     const full = await restore(home, '--accept-loss')
     expect([full.code, full.err]).toEqual([1, expect.stringContaining('is not empty')])
     await rm(join(home, 'state/audit'), { recursive: true })
@@ -232,4 +250,26 @@ describe('a restore', () => {
     await expect(whileRunning(home, () => Promise.resolve())).rejects.toThrow(/a restore into .* was not finished/)
     await rm(home, { recursive: true })
   })
+
+  it.runIf(process.getuid?.() === 0)(
+    'by root is all of the owner of the folder, and follows no link of that user',
+    async () => {
+      const home = await anEmptyHome('owned')
+      await chown(home, OTHER_USER, OTHER_USER)
+      for (const name of ['state', 'state/kek']) await chown(join(home, name), OTHER_USER, OTHER_USER)
+      const victim = at('victim')
+      await writeFile(victim, '', { mode: 0o644 })
+      await symlink(victim, join(home, 'state/deputy.db.hold'))
+      expect((await restore(home, '--replace', '--accept-loss')).code).toBe(1)
+      const { mode, uid } = await stat(victim)
+      expect([mode & 0o777, uid]).toEqual([0o644, 0])
+      await rm(join(home, 'state/deputy.db.hold'))
+      expect((await restore(home, '--accept-loss')).code).toBe(0)
+      const names = await readdir(home, { recursive: true })
+      const owners = await Promise.all(names.map(async (name) => (await lstat(join(home, name))).uid))
+      expect([names.includes('state/deputy.db.hold'), ...new Set(owners)]).toEqual([true, OTHER_USER])
+      await rm(home, { recursive: true })
+      await rm(victim)
+    },
+  )
 })

@@ -1,10 +1,9 @@
 /** `api list|add|tools|diff|accept`: APIs whose operations are tools (docs/apis.md). */
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { API_FOLDER, documentDigest, loadLocations } from '#config'
-import { createFile } from '#foundation/files'
+import { createFile, makeFolders } from '#foundation/files'
 import { baseUrlOf, type Candidate, candidates, OperationError, titleOf } from '#openapi'
 import { asCommandError, deviationText, readSpec } from '../api-document.ts'
 import { documentText, newApiText } from '../api-file.ts'
@@ -88,7 +87,7 @@ const addAction = async (id: string, options: AddOptions, { terminal, home }: Co
     const text = documentText(document)
     const file = `${API_FOLDER}/${id}.openapi.json`
     await changeRegistry(home(), terminal, async () => {
-      await mkdir(join(home(), API_FOLDER), { recursive: true, mode: 0o700 })
+      await makeFolders(join(home(), API_FOLDER))
       if (!(await createFile(join(home(), file), text))) throw new CommandError(exit.failed, `${file} exists already.`)
       const yaml = newApiText(
         {

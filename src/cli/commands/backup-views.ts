@@ -59,6 +59,11 @@ const sinceLines = ({ laterLog, knownRecord, facts }: Restored): string[] => {
         const count = laterLog.events[event]
         return count === undefined ? [] : [`  since the backup: ${countOf(count, one)}; ${what}`]
       }),
+      ...(laterLog.lacks === null
+        ? []
+        : [
+            `  lost: ${laterLog.lacks}. Repeat revocations, disabled users and frozen tenants that are not in it, before callers can reach the daemon.`,
+          ]),
     ]
   return [
     `  audit log: up to record ${last}${knownRecord !== null && knownRecord > last ? `; records ${last + 1} to ${knownRecord} and those after them are lost: deputy audit acknowledge` : ''}`,
@@ -81,6 +86,7 @@ export const restoredLines = (home: string, restored: Restored): string[] => {
       ? []
       : [`  revoked since, so that the data key was left out: ${keys.destroyed.join(', ')}`]),
     `  data keys: from ${keys.from}; the key-encryption key ${[...new Set(facts.manifest.own_keys.map(({ kek }) => kek))].join(', ')} has to be where deputy.yaml says`,
+    '  It has the identity and the keys of the installation that the backup is of: where that one still runs, do not start this one.',
     'Next: start the daemon, then run deputy audit verify and deputy store losses. deputy status fails until the restore is acknowledged.',
   ]
 }

@@ -127,14 +127,15 @@ const addVerify = (backup: Command, { terminal }: CommandContext): void => {
     })
 }
 
-const addKey = (backup: Command, { terminal }: CommandContext): void => {
+const addKey = (backup: Command, context: CommandContext): void => {
+  const { terminal } = context
   backup
     .command('key')
     .description('write a new key for backups into a file of mode 0600')
     .argument('<file>', 'the file to write; it must not exist')
     .addHelpText('after', '\nExample:\n  deputy backup key /root/backup.key')
     .action(async (file: string) => {
-      const path = resolve(terminal.workingFolder, file)
+      const path = await newPath(context, file)
       if (!(await createFile(path, newKeyText(createSystemRandom()))))
         throw new CommandError(exit.failed, `${path} exists already, and is not replaced.`)
       print(

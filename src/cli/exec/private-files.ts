@@ -2,7 +2,7 @@ import { lstat, mkdir, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Secret } from '#foundation/crypto'
-import { replaceFile } from '#foundation/files'
+import { makeFolders, replaceFile } from '#foundation/files'
 import { isSameProcess, readProcess } from '#identity/workload'
 import { CommandError, exit } from '../terminal.ts'
 
@@ -72,7 +72,7 @@ export const openPrivateFiles = async (options: {
     folder,
     async write(path, content) {
       const file = join(folder, path)
-      await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+      await makeFolders(dirname(file))
       await replaceFile(file, content.reveal())
       return file
     },

@@ -43,7 +43,7 @@ const unclosed = (content: AsyncIterable<Buffer>): AsyncIterable<Buffer> => {
 }
 
 /** Writes content into a new file, mode 0600. */
-export const writeTo = async (path: string, content: AsyncIterable<Buffer>, mode = 0o600): Promise<void> => {
+export const writeTo = async (path: string, content: AsyncIterable<Uint8Array>, mode = 0o600): Promise<void> => {
   const file = await open(path, 'wx', 0o600)
   try {
     for await (const piece of content) await file.writeFile(piece)

@@ -1,8 +1,7 @@
-import { chown, mkdir, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { bytesOf } from '#foundation/audit'
 import type { Entry, OpenBackup } from '#foundation/backup'
-import { syncFolder } from '#foundation/files'
+import { makeFolders, syncFolder } from '#foundation/files'
+import { asOwner } from './as-owner.ts'
 import { DATABASE_ENTRY, writeTo } from './inspect.ts'
 import type { LaterLog } from './later-log.ts'
 import { UNFINISHED_RESTORE } from './layout.ts'
@@ -10,24 +9,18 @@ import type { KeysToRestore } from './restore-keys.ts'
 import { RESTORED_NOTE, type RestoredNote } from './restored-note.ts'
 import type { Target } from './target.ts'
 
-/** Makes a folder with those above it, mode 0700. */
-export const makeFolder = async (folder: string, owner: Target['owner']): Promise<void> => {
-  const first = await mkdir(folder, { recursive: true, mode: 0o700 })
-  if (first === undefined || owner === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made)) await chown(made, owner.uid, owner.gid)
-}
-
 interface Place {
   readonly path: string
   readonly owner: Target['owner']
+  readonly folderMode?: number
 }
 
-const write = async ({ path, owner }: Place, content: AsyncIterable<Buffer>, mode = 0o600): Promise<void> => {
-  await makeFolder(dirname(path), owner)
-  await writeTo(path, content, mode)
-  if (owner !== undefined) await chown(path, owner.uid, owner.gid)
-  await syncFolder(dirname(path))
-}
+const write = ({ path, owner, folderMode }: Place, content: AsyncIterable<Uint8Array>, mode = 0o600): Promise<void> =>
+  asOwner(owner, async () => {
+    await makeFolders(dirname(path), folderMode)
+    await writeTo(path, content, mode)
+    await syncFolder(dirname(path))
+  })
 
 async function* bytesIn(text: string): AsyncGenerator<Buffer> {
   yield Buffer.from(text)
@@ -50,7 +43,7 @@ const placeOf = ({ state, configuration, log, keys }: ToMakeReady, { path }: Ent
   if (root === 'keys') return keys !== undefined && rest[0] === 'audit-heads' ? inState : undefined
   return configuration === undefined || root !== 'configuration'
     ? undefined
-    : { path: join(configuration.folder, UNFINISHED_RESTORE, ...rest), owner: configuration.owner }
+    : { ...configuration, path: join(configuration.folder, UNFINISHED_RESTORE, ...rest) }
 }
 
 /** Writes what comes back into folders of their own, in those where it belongs. */
@@ -68,14 +61,8 @@ export const makeReady = async (backup: OpenBackup, parts: ToMakeReady, note: Re
       else await write(place, content, entry.mode)
     },
   })
-  for (const { name, path, bytes } of log?.files ?? []) {
-    const file = await open(path, 'r')
-    try {
-      await write(inState('audit', name), bytesOf(file, bytes))
-    } finally {
-      await file.close()
-    }
-  }
+  // They were opened before: their folder may be one that root alone can read.
+  for (const { path, content } of log?.files.sources ?? []) await write(inState(...path.split('/')), content)
   for (const [name, content] of keys?.files ?? []) await write(inState('keys', name), bytesIn(content))
   await write(inState(RESTORED_NOTE), bytesIn(`${JSON.stringify(note)}\n`))
 }

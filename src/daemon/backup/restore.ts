@@ -1,22 +1,25 @@
 import { randomUUID } from 'node:crypto'
-import { chmod, readdir, rm } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '#clock'
 import type { Settings } from '#config'
 import { refuse } from '#errors'
-import { readHeadFile } from '#foundation/audit'
+import { type HeadFile, readHeadFile } from '#foundation/audit'
 import { openBackup, type OpenBackup } from '#foundation/backup'
 import type { Secret } from '#foundation/crypto'
-import { syncFolder } from '#foundation/files'
+import { makeFolders } from '#foundation/files'
 import { checkStoreFile, holdStore } from '#foundation/store'
+import { asOwner, ownerOf } from './as-owner.ts'
 import { readKeyFiles, tenantsWithKeys, type KeyFiles } from './data-keys.ts'
 import { inspectBackup, type BackupFacts } from './inspect.ts'
-import { readLaterLog, tenantsRevokedAfter, type LaterLog } from './later-log.ts'
+import { readLaterLog, type LaterLog } from './later-log.ts'
 import { headsPath, layoutOf, UNFINISHED_RESTORE, type Layout } from './layout.ts'
 import { assertLiveKeysFit, keysIn, keysToRestore, type KeysToRestore } from './restore-keys.ts'
-import { makeFolder, makeReady } from './make-ready.ts'
+import { makeReady } from './make-ready.ts'
 import type { RestoredNote } from './restored-note.ts'
-import { assertFree, configurationTarget, moveIn, setAside, stateTarget, type Target } from './target.ts'
+import { makeTargets, putInPlace, removeUnfinished } from './put-in-place.ts'
+import { assertFree, configurationTarget, stateTarget, type Target } from './target.ts'
 
 export interface RestoreOrder {
   readonly home: string
@@ -39,7 +42,12 @@ export interface Restored {
   readonly facts: BackupFacts
   readonly setAside: readonly string[]
   /** The log that goes on behind the backup; null where there is none. */
-  readonly laterLog: { readonly head: number; readonly events: Readonly<Record<string, number>> } | null
+  readonly laterLog: {
+    readonly head: number
+    readonly events: Readonly<Record<string, number>>
+    /** Why orders since the backup may be missing in it. */
+    readonly lacks: string | null
+  } | null
   /** The last record that the heads beside the keys know; null where none do. */
   readonly knownRecord: number | null
   readonly keys: {
@@ -64,9 +72,6 @@ interface Plan {
   readonly knownRecord: number | null
 }
 
-const targetsOf = ({ state, configuration }: Plan): Target[] =>
-  configuration === undefined ? [state] : [state, configuration]
-
 const settingsFor = ({ configured, path }: RestoreOrder, facts: BackupFacts): Settings => {
   const settings = configured ?? facts.settings
   if (settings === undefined)
@@ -87,7 +92,7 @@ const settingsFor = ({ configured, path }: RestoreOrder, facts: BackupFacts): Se
 const findLaterLog = async (
   order: RestoreOrder,
   { audit }: Layout,
-  facts: BackupFacts,
+  { facts, heads }: { readonly facts: BackupFacts; readonly heads: HeadFile | undefined },
 ): Promise<LaterLog | undefined> => {
   const folder = order.log ?? (order.replaces ? audit : undefined)
   const hasLog = folder !== undefined && (await readdir(folder).catch(() => [])).length > 0
@@ -96,15 +101,19 @@ const findLaterLog = async (
       problem: `${order.log} holds no audit log`,
       fix: 'Name the folder with the files *.jsonl.',
     })
-  const found = hasLog ? await readLaterLog(folder, facts) : undefined
-  if (typeof found === 'object') return found
-  if (order.acceptsLoss) return undefined
+  const found = hasLog ? await readLaterLog(folder, facts, heads) : undefined
+  const isLog = typeof found === 'object'
+  if (isLog && (order.acceptsLoss || found.lacks === undefined)) return found
+  if (isLog) await found.files[Symbol.asyncDispose]()
+  if (!isLog && order.acceptsLoss) return undefined
   const time = new Date(facts.manifest.at).toISOString()
   throw refuse('restore_refused', {
     problem:
       found === undefined
         ? `revocations, disabled users and frozen tenants since the backup of ${time} are not known, and would be undone`
-        : `the audit log in ${folder} does not go on with that of the backup: ${found}`,
+        : isLog
+          ? `orders since the backup may be missing in the audit log in ${folder}, and would be undone: ${found.lacks}`
+          : `the audit log in ${folder} does not go on with that of the backup: ${found}`,
     fix: 'Name the folder of an audit log that goes on behind the backup with --log (state/audit of the lost installation, or a copy of it). If there is none, add --accept-loss, and repeat those orders after the restore.',
   })
 }
@@ -125,14 +134,14 @@ const planKeys = async (
   try {
     await inspectBackup(opened, { file: order.dataKeys, kind: 'data-keys' })
     const tenants = await keysIn(opened)
-    const revoked = log === undefined ? new Set<string>() : await tenantsRevokedAfter(log.files, tenants.manifest.at)
+    const revoked = log === undefined ? new Set<string>() : await log.revokedAfter(tenants.manifest)
     return { live, keys: keysToRestore((await keysIn(backup)).files, tenants, revoked) }
   } finally {
     await opened.close()
   }
 }
 
-const plan = async (order: RestoreOrder, backup: OpenBackup): Promise<Plan> => {
+const readFacts = async (order: RestoreOrder, backup: OpenBackup): Promise<BackupFacts> => {
   const facts = await inspectBackup(backup, { file: order.path, kind: 'installation' })
   if (facts.log?.problem !== undefined)
     throw refuse('backup_unusable', {
@@ -140,14 +149,20 @@ const plan = async (order: RestoreOrder, backup: OpenBackup): Promise<Plan> => {
       problem: `its audit log does not hold at record ${facts.log.problem.seq}: ${facts.log.problem.why}`,
       fix: 'Use another backup.',
     })
-  const settings = settingsFor(order, facts)
-  const layout = layoutOf(order.home, settings)
+  return facts
+}
+
+const plan = async (
+  order: RestoreOrder,
+  backup: OpenBackup,
+  { facts, layout, settings }: Pick<Plan, 'facts' | 'layout'> & { readonly settings: Settings },
+): Promise<Plan> => {
   const state = await stateTarget(layout, settings)
   const configuration = order.configured === undefined ? await configurationTarget(layout, settings) : undefined
   for (const target of [state, ...(configuration === undefined ? [] : [configuration])])
     assertFree(target, order.replaces)
-  const log = await findLaterLog(order, layout, facts)
   const heads = await readHeadFile(headsPath(layout.keys))
+  const log = await findLaterLog(order, layout, { facts, heads })
   const known = [...(heads?.heads ?? []), ...(heads?.missing ?? [])].map(({ seq }) => seq)
   return {
     layout,
@@ -160,34 +175,76 @@ const plan = async (order: RestoreOrder, backup: OpenBackup): Promise<Plan> => {
   }
 }
 
-/** Everything that is ready goes to its place: a daemon does not start before the last step. */
-const putInPlace = async (planned: Plan, now: number): Promise<string[]> => {
-  const { layout, state, configuration } = planned
-  const aside: string[] = []
-  for (const target of targetsOf(planned)) {
-    const moved = await setAside(target, now)
-    if (moved !== undefined) aside.push(moved)
+/**
+ * Holds the store, from before its audit log is read where there is one: a daemon that ends meanwhile has written orders that would be
+ * lost.
+ * @throws DeputyError `start_failed` where a daemon runs there, or another restore does
+ */
+const withHold = async <T>(
+  { database, state }: Layout,
+  look: () => Promise<T>,
+  work: (seen: T) => Promise<Restored>,
+): Promise<Restored> => {
+  const owner = await ownerOf(state)
+  const wasThere = existsSync(`${database}.hold`)
+  const hold = () => asOwner(owner, () => holdStore(database))
+  if (wasThere) {
+    using _hold = await hold()
+    return work(await look())
   }
-  const staging = join(state.folder, UNFINISHED_RESTORE)
-  const keys = join(staging, 'keys')
-  if ((await readdir(keys).catch(() => [])).length > 0) {
-    await makeFolder(layout.keys, state.owner)
-    await chmod(layout.keys, 0o700)
-    await moveIn(keys, layout.keys, '_deputy.key')
-  }
-  await rm(keys, { recursive: true, force: true })
-  await moveIn(staging, state.folder, 'deputy.db')
-  if (configuration !== undefined) {
-    await moveIn(join(configuration.folder, UNFINISHED_RESTORE), configuration.folder, 'deputy.yaml')
-    await rm(join(configuration.folder, UNFINISHED_RESTORE), { recursive: true, force: true })
-  }
-  await rm(staging, { recursive: true, force: true })
-  await syncFolder(state.folder)
-  return aside
+  const seen = await look()
+  if (existsSync(`${database}.hold`))
+    throw refuse('restore_refused', {
+      problem: `another restore or a daemon has used ${state} meanwhile`,
+      fix: 'Look at what is there, and run the command again.',
+    })
+  await asOwner(owner, () => makeFolders(state))
+  using _hold = await hold()
+  return work(seen)
 }
 
-const stagingFolders = (planned: Plan): string[] =>
-  targetsOf(planned).map(({ folder }) => join(folder, UNFINISHED_RESTORE))
+const noteOf = ({ facts, log }: Plan, now: number): RestoredNote => ({
+  id: `restore-${randomUUID()}`,
+  backup: facts.manifest.id,
+  backup_at: facts.manifest.at,
+  restored_at: now,
+  later_log: log !== undefined && log.lacks === undefined,
+  last_record: log?.head ?? facts.log?.head.seq ?? 0,
+})
+
+const carryOut = async (order: RestoreOrder, backup: OpenBackup, planned: Plan): Promise<Restored> => {
+  const { facts, layout, log, keys, live, knownRecord } = planned
+  const now = order.clock.now()
+  await makeTargets(planned)
+  await removeUnfinished(planned)
+  try {
+    await makeReady(backup, planned, noteOf(planned, now))
+    const store = checkStoreFile(join(layout.state, UNFINISHED_RESTORE, 'deputy.db'))
+    if (store.problem !== undefined)
+      throw refuse('backup_unusable', {
+        file: order.path,
+        problem: `its store is damaged: ${store.problem}`,
+        fix: 'Use another backup.',
+      })
+  } catch (error) {
+    await removeUnfinished(planned)
+    throw error
+  }
+  const aside = await putInPlace(planned, now)
+  const there = new Set(tenantsWithKeys(keys?.files ?? live))
+  return {
+    facts,
+    setAside: aside,
+    laterLog:
+      log === undefined ? null : { head: log.head, events: Object.fromEntries(log.events), lacks: log.lacks ?? null },
+    knownRecord,
+    keys: {
+      from: keys === undefined ? 'the folder of the keys' : 'the backup',
+      missing: facts.manifest.tenants.filter((tenant) => !there.has(tenant)),
+      destroyed: keys?.destroyed ?? [],
+    },
+  }
+}
 
 /**
  * Brings an installation back from a backup: into empty folders, or what is there is moved aside. All of the backup is verified
@@ -196,51 +253,19 @@ const stagingFolders = (planned: Plan): string[] =>
  */
 export const restoreBackup = async (order: RestoreOrder): Promise<Restored> => {
   const backup = await openBackup(order.path, order.passphrase)
+  const opened: { log?: LaterLog | undefined } = {}
   try {
-    const planned = await plan(order, backup)
-    const { facts, layout, log, keys, live, knownRecord } = planned
-    const now = order.clock.now()
-    for (const { folder, owner } of targetsOf(planned)) await makeFolder(folder, owner)
-    if (order.configured === undefined) await chmod(layout.state, 0o700)
-    using _hold = holdStore(layout.database)
-    const remove = (): Promise<void[]> =>
-      Promise.all(stagingFolders(planned).map((folder) => rm(folder, { recursive: true, force: true })))
-    await remove()
-    const note: RestoredNote = {
-      id: `restore-${randomUUID()}`,
-      backup: facts.manifest.id,
-      backup_at: facts.manifest.at,
-      restored_at: now,
-      later_log: log !== undefined,
-      last_record: log?.head ?? facts.log?.head.seq ?? 0,
+    const facts = await readFacts(order, backup)
+    const settings = settingsFor(order, facts)
+    const layout = layoutOf(order.home, settings)
+    const look = async (): Promise<Plan> => {
+      const planned = await plan(order, backup, { facts, layout, settings })
+      opened.log = planned.log
+      return planned
     }
-    try {
-      await makeReady(backup, planned, note)
-      const store = checkStoreFile(join(layout.state, UNFINISHED_RESTORE, 'deputy.db'))
-      if (store.problem !== undefined)
-        throw refuse('backup_unusable', {
-          file: order.path,
-          problem: `its store is damaged: ${store.problem}`,
-          fix: 'Use another backup.',
-        })
-    } catch (error) {
-      await remove()
-      throw error
-    }
-    const aside = await putInPlace(planned, now)
-    const there = new Set(tenantsWithKeys(keys?.files ?? live))
-    return {
-      facts,
-      setAside: aside,
-      laterLog: log === undefined ? null : { head: log.head, events: Object.fromEntries(log.events) },
-      knownRecord,
-      keys: {
-        from: keys === undefined ? 'the folder of the keys' : 'the backup',
-        missing: facts.manifest.tenants.filter((tenant) => !there.has(tenant)),
-        destroyed: keys?.destroyed ?? [],
-      },
-    }
+    return await withHold(layout, look, (planned) => carryOut(order, backup, planned))
   } finally {
+    await opened.log?.files[Symbol.asyncDispose]()
     await backup.close()
   }
 }

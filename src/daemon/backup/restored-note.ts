@@ -12,7 +12,7 @@ const noteSchema = z.strictObject({
   backup: z.string(),
   backup_at: z.int().min(0),
   restored_at: z.int().min(0),
-  /** Whether the audit log went on behind the backup, so that its orders are restored from there. */
+  /** Whether the audit log went on behind the backup with nothing missing, so that all orders are restored from there. */
   later_log: z.boolean(),
   /** The last record of the log that was restored. */
   last_record: z.int().min(0),
@@ -21,6 +21,15 @@ const noteSchema = z.strictObject({
 export type RestoredNote = z.output<typeof noteSchema>
 
 export const RESTORED_NOTE = 'restored.json'
+
+/** The note in a text. @returns undefined for another text */
+export const noteIn = (text: string): RestoredNote | undefined => {
+  try {
+    return noteSchema.safeParse(JSON.parse(text)).data
+  } catch {
+    return undefined
+  }
+}
 
 const problemOf = ({ backup_at, later_log }: RestoredNote): string => {
   const time = new Date(backup_at).toISOString()
@@ -45,16 +54,12 @@ export const reportRestore = async (
     throw error
   })
   if (text === undefined) return
-  let note: RestoredNote
-  try {
-    note = noteSchema.parse(JSON.parse(text))
-  } catch (error) {
-    throw refuse(
-      'start_failed',
-      { problem: `${path} was altered`, fix: 'Restore the backup again: deputy restore --help' },
-      error,
-    )
-  }
+  const note = noteIn(text)
+  if (note === undefined)
+    throw refuse('start_failed', {
+      problem: `${path} was altered`,
+      fix: 'Restore the backup again: deputy restore --help',
+    })
   const problem = problemOf(note)
   await store.losses.add({ id: note.id, node: store.audit.node, at: note.restored_at, detail: { problem } })
   await audit.append({ id: newId(), event: 'store.restored', outcome: 'done', detail: { ...note, problem } })

@@ -4,14 +4,17 @@ import { basename, dirname, join, resolve } from 'node:path'
 import type { Settings } from '#config'
 import { refuse } from '#errors'
 import { syncFolder } from '#foundation/files'
+import { type Owner, ownerOf } from './as-owner.ts'
 import { isForeign, SET_ASIDE, UNFINISHED_RESTORE, type Layout } from './layout.ts'
 
 /** A folder into which something is restored, and what is in its way there. */
 export interface Target {
   readonly folder: string
   readonly inTheWay: readonly string[]
-  /** Who gets the files where root restores them. */
-  readonly owner: { readonly uid: number; readonly gid: number } | undefined
+  /** Whose folder it is, where root restores it. */
+  readonly owner: Owner | undefined
+  /** Of folders that are made below it: a group that may read it, as in /etc/deputy, may read them. */
+  readonly folderMode: number
 }
 
 const namesIn = (folder: string): Promise<string[]> =>
@@ -20,10 +23,13 @@ const namesIn = (folder: string): Promise<string[]> =>
     throw error
   })
 
-const ownerOf = async (folder: string): Promise<Target['owner']> => {
-  if (process.getuid?.() !== 0) return undefined
-  const found = await stat(folder).catch(() => undefined)
-  return found === undefined || found.uid === 0 ? undefined : { uid: found.uid, gid: found.gid }
+const GROUP_READS = 0o050
+const folderModeOf = async (folder: string): Promise<number> => {
+  const mode = await stat(folder).then(
+    (found) => found.mode,
+    () => 0,
+  )
+  return (mode & GROUP_READS) === GROUP_READS ? 0o750 : 0o700
 }
 
 const keyFiles = (home: string, { kek, kek_earlier }: Settings): string[] =>
@@ -35,7 +41,7 @@ export const stateTarget = async ({ home, state, keys, database }: Layout, setti
   const inTheWay = (await namesIn(state)).filter(
     (name) => !stays.has(join(state, name)) && !name.startsWith(SET_ASIDE) && !name.startsWith('backup-'),
   )
-  return { folder: state, inTheWay, owner: await ownerOf(state) }
+  return { folder: state, inTheWay, owner: await ownerOf(state), folderMode: 0o700 }
 }
 
 /** Of the configuration. State, keys and sockets in the folder are none of it. */
@@ -50,7 +56,7 @@ export const configurationTarget = async ({ home, state, keys }: Layout, setting
   ]
   const isStaying = (path: string): boolean => stays.some((each) => each === path || each.startsWith(`${path}/`))
   const inTheWay = (await namesIn(home)).filter((name) => !isForeign(name) && !isStaying(join(home, name)))
-  return { folder: home, inTheWay, owner: await ownerOf(home) }
+  return { folder: home, inTheWay, owner: await ownerOf(home), folderMode: await folderModeOf(home) }
 }
 
 /** @throws DeputyError `restore_refused` where a folder is not empty, unless what is there is to be moved aside */

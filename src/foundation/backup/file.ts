@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { link, lstat, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { link, lstat, open, readdir, rename, rm, unlink, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Random } from '#clock'
 import { refuse } from '#errors'
@@ -61,6 +62,9 @@ const readerOf = (file: FileHandle, path: string, { kind, key, line }: FileKey, 
   close: () => file.close(),
 })
 
+/** A pipe would wait for a writer, for ever. */
+const openAnyKind = (path: string): Promise<FileHandle> => open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+
 const firstLine = async (file: FileHandle): Promise<string | undefined> => {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_HEADER_BYTES), 0, MAX_HEADER_BYTES, 0)
   const end = buffer.subarray(0, bytesRead).indexOf(0x0a)
@@ -69,7 +73,7 @@ const firstLine = async (file: FileHandle): Promise<string | undefined> => {
 
 /** @throws DeputyError `backup_unusable` for a file that this key does not open */
 export const openBackup = async (path: string, passphrase: Secret): Promise<OpenBackup> => {
-  const file = await open(path, 'r')
+  const file = await openAnyKind(path)
   try {
     const found = await file.stat()
     if (!found.isFile()) throw unusable(path, ...fixes['no backup'])
@@ -86,11 +90,13 @@ export const openBackup = async (path: string, passphrase: Secret): Promise<Open
 const LEFT_BEHIND_MS = 86_400_000
 const UNFINISHED = /^\.deputy-backup-[\da-f-]{36}\.new$/
 
+/** What another user has put into a shared folder stays, and keeps no backup from being made. */
 const removeLeftBehind = async (folder: string, now: number): Promise<void> => {
-  for (const name of await readdir(folder)) {
+  for (const name of await readdir(folder).catch(() => [])) {
     if (!UNFINISHED.test(name)) continue
-    const found = await stat(join(folder, name)).catch(() => undefined)
-    if (found !== undefined && now - found.mtimeMs > LEFT_BEHIND_MS) await rm(join(folder, name), { force: true })
+    const found = await lstat(join(folder, name)).catch(() => undefined)
+    const isOwn = found?.isFile() === true && found.uid === process.geteuid?.()
+    if (isOwn && now - found.mtimeMs > LEFT_BEHIND_MS) await unlink(join(folder, name)).catch(() => undefined)
   }
 }
 
@@ -122,13 +128,13 @@ const publish = async (unfinished: string, path: string, replaces: boolean): Pro
 
 /** @throws DeputyError `backup_unusable` for a file of another kind, which is never replaced */
 const assertReplaceable = async (path: string, kind: string): Promise<void> => {
-  const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+  const file = await openAnyKind(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
   if (file === undefined) return
   try {
-    if (kindIn(await firstLine(file)) !== kind)
+    if (!(await file.stat()).isFile() || kindIn(await firstLine(file)) !== kind)
       throw unusable(path, 'a file of another kind has this name, and is not replaced', 'Name another file.')
   } finally {
     await file.close()

@@ -1,10 +1,10 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createLru } from '#foundation/lru'
 import type { Random } from '#clock'
 import { DeputyError, refuse } from '#errors'
-import { createFile, replaceFile, syncFolder } from '#foundation/files'
+import { createFile, makeFolders, replaceFile, syncFolder } from '#foundation/files'
 import { decrypt, encrypt } from './aead.ts'
 import { lengthPrefixed } from './additional-data.ts'
 import { OWN_TENANT, type Envelope, type RecordName } from './envelope.ts'
@@ -74,7 +74,7 @@ export class Keyring implements Envelope {
 
   /** The folder is made with mode 0700 if it is missing. */
   static async open(options: KeyringOptions): Promise<Keyring> {
-    await mkdir(options.folder, { recursive: true, mode: 0o700 })
+    await makeFolders(options.folder)
     return new Keyring(options)
   }
 

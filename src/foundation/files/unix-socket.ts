@@ -1,7 +1,8 @@
-import { chmod, chown, lstat, mkdir, unlink } from 'node:fs/promises'
+import { chmod, chown, lstat, unlink } from 'node:fs/promises'
 import { connect, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { refuse } from '#errors'
+import { makeFolders } from './make-folders.ts'
 import { listenFailure } from './start-failure.ts'
 
 /** True when a process answers on the socket: then it is in use and must not be removed. */
@@ -36,8 +37,8 @@ export interface SocketPlace {
 }
 
 /** Makes the folders of a socket that are missing, so that those may pass through whom its mode and group let in. */
-const makeFolders = async ({ path, mode, group }: SocketPlace): Promise<void> => {
-  const first = await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+const makePassage = async ({ path, mode, group }: SocketPlace): Promise<void> => {
+  const first = await makeFolders(dirname(path))
   if (first === undefined) return
   const pass = 0o700 | ((mode & 0o070) === 0 ? 0 : 0o010) | ((mode & 0o007) === 0 ? 0 : 0o001)
   if (pass === 0o700) return
@@ -75,7 +76,7 @@ const removeStale = async ({ setting, path }: SocketPlace): Promise<void> => {
 export const listenAt = async (server: Server, place: SocketPlace): Promise<void> => {
   const { path, mode, group } = place
   try {
-    await makeFolders(place)
+    await makePassage(place)
     await removeStale(place)
     const before = process.umask(0o177)
     try {

@@ -1,8 +1,8 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { refuse } from '#errors'
-import { assertPrivateFolder, replaceFile } from '#foundation/files'
+import { assertPrivateFolder, makeFolders, replaceFile } from '#foundation/files'
 
 const headSchema = z.strictObject({
   installation: z.string(),
@@ -29,7 +29,7 @@ export const noHeads: HeadFile = { heads: [], missing: [] }
 
 /** Makes the folder where it is not there. @throws DeputyError `config_invalid` where others may write in it */
 export const openHeadFolder = async (folder: string): Promise<void> => {
-  await mkdir(folder, { mode: 0o700, recursive: true })
+  await makeFolders(folder)
   await assertPrivateFolder(folder)
 }
 

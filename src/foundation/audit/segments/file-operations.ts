@@ -7,7 +7,6 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -16,6 +15,7 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs'
+import { makeFoldersSync } from '#foundation/files'
 
 /** What names a file, and how long it is. */
 export interface FileState {
@@ -75,7 +75,7 @@ const withFolder = (path: string, work: (folder: number) => void): void => {
 export const diskFiles: FileOperations = {
   exists: existsSync,
   makeFolder(path) {
-    mkdirSync(path, { mode: 0o700, recursive: true })
+    makeFoldersSync(path)
     withFolder(path, (folder) => {
       fchmodSync(folder, 0o700)
     })

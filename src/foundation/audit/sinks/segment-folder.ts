@@ -1,6 +1,6 @@
-import { mkdir, open } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { createFile, syncFolder } from '#foundation/files'
+import { createFile, makeFolders, syncFolder } from '#foundation/files'
 import type { SegmentArchive } from './segments.ts'
 
 /**
@@ -9,7 +9,7 @@ import type { SegmentArchive } from './segments.ts'
 export const createSegmentFolder = (folder: string): SegmentArchive => ({
   async put(name, content) {
     const path = join(folder, name)
-    if ((await mkdir(dirname(path), { recursive: true, mode: 0o700 })) !== undefined) await syncFolder(folder)
+    if ((await makeFolders(dirname(path))) !== undefined) await syncFolder(folder)
     return createFile(path, content)
   },
   async get(name, longest) {
