@@ -8,6 +8,7 @@ import { apiSchema } from './api.ts'
 import { API_FOLDER, compileApis } from './compile-apis.ts'
 import { hostTools } from './hosted-tools.ts'
 import type { Loaded } from './loaded.ts'
+import { parsedOnce, type ParseFile } from './parsed-once.ts'
 import { privateFilesIn, type PrivateFile } from './private-files.ts'
 import type { Problem } from './problem.ts'
 import { providerSchema, type Provider } from './provider.ts'
@@ -37,12 +38,20 @@ interface Documents<Schema extends z.ZodType> {
   readonly key: keyof z.output<Schema> & string
   /** A document for another environment is checked like every other and left out: its id may be used there again. */
   readonly isMeant?: (value: z.output<Schema>, id: string) => boolean
+  /** Default: each file is parsed anew. */
+  readonly parse?: ParseFile<Schema>
 }
 
 /** Reads every `*.yaml` of a folder; a missing folder holds nothing. @param problems gets what is wrong with them */
 const readFolder = async <Schema extends z.ZodType>(
   home: string,
-  { folder, schema, key, isMeant = () => true }: Documents<Schema>,
+  {
+    folder,
+    schema,
+    key,
+    isMeant = () => true,
+    parse = (file, text) => parseYamlFile(file, text, schema),
+  }: Documents<Schema>,
   problems: Problem[],
 ): Promise<Map<string, Located<z.output<Schema>>>> => {
   const found = new Map<string, Located<z.output<Schema>>>()
@@ -51,7 +60,7 @@ const readFolder = async <Schema extends z.ZodType>(
     { folder, shownAs, isWanted: (name) => /\.ya?ml$/.test(name) },
     problems,
   )) {
-    const parsed = parseYamlFile(shown, text, schema)
+    const parsed = parse(shown, text)
     problems.push(...parsed.problems)
     for (const located of parsed.values) {
       const id = String((located.value as Record<string, unknown>)[key])
@@ -87,6 +96,8 @@ export const loadLocations = async (
   return new Map([...found].map(([id, { file }]) => [id, file]))
 }
 
+const parseShipped = parsedOnce(providerSchema)
+
 /** The provider files that come with Deputy, and those of the home, which override them. @param problems gets what is wrong with them */
 export const readProviders = async (
   home: string,
@@ -94,7 +105,11 @@ export const readProviders = async (
   problems: Problem[],
 ): Promise<Map<string, Located<Provider>>> =>
   new Map([
-    ...(await readFolder(home, { folder: shipped, schema: providerSchema, key: 'provider' }, problems)),
+    ...(await readFolder(
+      home,
+      { folder: shipped, schema: providerSchema, key: 'provider', parse: parseShipped },
+      problems,
+    )),
     ...(await readFolder(home, { folder: join(home, 'providers'), schema: providerSchema, key: 'provider' }, problems)),
   ])
 
