@@ -8,7 +8,7 @@ describe.skipIf(!canCluster())('revocations while nodes are disturbed', () => {
     'promises 3, 4 and 6, threat 30: nothing is served after a confirmed revocation, and nothing acknowledged is lost',
     { timeout: 240_000 },
     async () => {
-      const report = await runCampaign({ revocations: 40, seconds: 60, lease: 800, skew: 200 })
+      const report = await runCampaign({ revocations: 40, seconds: 60, lease: 800, skew: 200, rest: 10 })
       expect(report).toMatchObject({ servedAfter: 0, answeredAfter: 0, recordsLost: 0, chainsHold: true })
       expect(report.revocations).toBeGreaterThan(20)
       expect(report.refreshes.sent).toBeLessThanOrEqual(

@@ -12,6 +12,8 @@ export interface CampaignOptions {
   readonly seconds: number
   readonly lease: number
   readonly skew: number
+  /** Rest of each client between two requests (ms); default: none. */
+  readonly rest?: number
   readonly report?: (line: string) => void
 }
 
@@ -130,6 +132,7 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
       nodes: cluster.nodes,
       users,
       revocations: options.revocations,
+      ...(options.rest === undefined ? {} : { rest: options.rest }),
       able: () => cluster.nodes.filter((node) => !disturbed.has(node)),
       onRevoked: (began, ended) =>
         times[disturbed.size === 0 && calmSince < began ? 'undisturbed' : 'disturbed'].push(ended - began),

@@ -11,6 +11,8 @@ export interface CheckerOptions<Node extends AskedNode> {
   readonly revocations: number
   /** Nodes that are asked to revoke. */
   readonly able: () => readonly Node[]
+  /** Rest of each client between two requests (ms); default: none. */
+  readonly rest?: number
   /** Called for each confirmed revocation with the times of the command and of its return (ms, of `performance`), and the node that was asked last. */
   readonly onRevoked?: (began: number, ended: number, node: Node) => void
 }
@@ -38,7 +40,7 @@ const REVOKERS = 4
 const ON_ITS_WAY = 250
 
 export const startChecker = <Node extends AskedNode>(options: CheckerOptions<Node>): Checker => {
-  const { users, nodes } = options
+  const { users, nodes, rest = 0 } = options
   const active = new Set<string>()
   const confirmed = new Map<string, number>()
   const touched = new Set<string>()
@@ -51,6 +53,7 @@ export const startChecker = <Node extends AskedNode>(options: CheckerOptions<Nod
 
   const load = async (node: Node, worker: number): Promise<void> => {
     for (let turn = worker; running; turn += 1) {
+      if (rest > 0) await sleep(rest)
       // Mostly those who are served, and some of whom everybody should know that they are not.
       const pool = turn % 4 === 0 && confirmed.size > 0 ? [...confirmed.keys()].slice(-2 * WINDOW) : [...active]
       const user = pool[Math.floor(Math.random() * pool.length)]

@@ -62,7 +62,7 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
     }
     const lost = nodes[0]!.exchange('bob').catch(() => undefined)
     await begun
-    const asked = fromAll('bob', 1000).catch(() => undefined)
+    const asked = fromAll('bob', 200).catch(() => undefined)
     await nodes[0]!.daemon.stop('SIGKILL')
     await lost
     await within(20_000, asked)

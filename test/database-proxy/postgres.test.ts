@@ -407,6 +407,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
         while (running) {
           seen.add((JSON.parse(await query()) as { who: string }[])[0]!.who)
           count += 1
+          await sleep(10)
         }
         return count
       })()

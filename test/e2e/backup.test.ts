@@ -1,6 +1,7 @@
 import { chown, cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
@@ -117,6 +118,7 @@ describe('a backup', () => {
         const answer = await exchange(daemon.home, 'alice', 'ledger')
         if (answer === 'given') load.given += 1
         else load.other.add(answer)
+        await sleep(10)
       }
     })
     const made = await Promise.all([

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
@@ -152,13 +153,13 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       while (running) {
         const given = await handedOut()
         if (given === undefined) {
-          await new Promise((resolve) => {
-            setTimeout(resolve, 20)
-          })
+          await sleep(20)
           continue
         }
         seen.logins += 1
         if (!(await login(given))) seen.lockedOut.push(given.username)
+        // Each login starts a process of Postgres: some in every step of a rotation are enough.
+        await sleep(20)
       }
     })()
     return async () => {
