@@ -13,7 +13,7 @@ const LAUNCHER = `#!/usr/bin/env node
 'use strict'
 var needed = ${Number(/\d+/.exec(manifest.engines.node)![0])}
 if (parseInt(process.versions.node, 10) < needed) {
-  process.stderr.write('Deputy needs Node ' + needed + ' or later, and this is Node ' + process.versions.node + ' (' + process.execPath + ').\\nInstall a newer Node (https://nodejs.org/en/download), or run: npx --package=node@' + needed + ' --package=deputy -- deputy\\n')
+  process.stderr.write('Deputy needs Node ' + needed + ' or later, and this is Node ' + process.versions.node + ' (' + process.execPath + ').\\nInstall a newer Node (https://nodejs.org/en/download), or run: npx --package=node@' + needed + ' -- node ' + __filename + '\\n')
   process.exit(1)
 }
 import('../dist/cli/main.js')

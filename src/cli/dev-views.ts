@@ -17,6 +17,8 @@ export interface WorldView {
   readonly token: string
   /** Shell commands, each to be typed as it is. */
   readonly next: {
+    /** Names the world to all commands of `deputy` in that shell. */
+    readonly home: string
     readonly token: string
     readonly exchange: string
     readonly call: string
@@ -26,22 +28,30 @@ export interface WorldView {
   }
 }
 
+/** This program on the disk, as absolute paths. */
+interface Program {
+  readonly node: string
+  readonly file: string
+}
+
 interface Given {
+  readonly program: Program
   readonly environment: Terminal['environment']
   readonly users: Readonly<Record<string, { readonly groups: readonly string[]; readonly about: string }>>
   readonly server: string
   readonly downstream: string
 }
 
-/** How the author has called this program: npm says so to what it starts. */
-export const calledAs = (environment: Terminal['environment']): string => {
-  if (environment['npm_command'] === 'exec') return 'npx deputy'
-  return environment['npm_lifecycle_event'] === 'deputy' ? 'npm run -s deputy --' : 'deputy'
-}
-
 /** A word for a shell. */
 const quoted = (word: string): string =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`
+
+/** How the author has called this program: npm says so to what it starts. */
+export const calledAs = (environment: Terminal['environment'], program: Program): string => {
+  // By its path: in npm's registry the name `deputy` is another project, which npx would run where it finds no other.
+  if (environment['npm_command'] === 'exec') return `${quoted(program.node)} ${quoted(program.file)}`
+  return environment['npm_lifecycle_event'] === 'deputy' ? 'npm run -s deputy --' : 'deputy'
+}
 
 const FORM = (fields: Readonly<Record<string, string>>): string =>
   Object.entries(fields)
@@ -65,7 +75,7 @@ const toolLine = ({ kind, resource }: DevWorld): string => {
 
 /** @param token of alice for the author's server */
 export const worldView = (world: DevWorld, token: string, given: Given): WorldView => {
-  const called = calledAs(given.environment)
+  const called = calledAs(given.environment, given.program)
   const { home, socket, resource, deputy, idp, api, serverEnvironment } = world
   return {
     mcp: resource,
@@ -79,6 +89,7 @@ export const worldView = (world: DevWorld, token: string, given: Given): WorldVi
     users: Object.entries(given.users).map(([user, { groups, about }]) => ({ user, groups, about })),
     token,
     next: {
+      home: `export DEPUTY_HOME=${quoted(home)}`,
       token: `TOKEN=$(${called} dev token --user alice --home ${quoted(home)})`,
       exchange: exchangeLine(socket, given.downstream),
       call: `curl -s -w '\\n' -H "Authorization: Bearer $CREDENTIAL" ${api}/notes`,
@@ -117,8 +128,11 @@ const serverRows = (
   }
 }
 
-/** The world for a person: what there is, who there is, and what to type next. */
-export const worldText = (view: WorldView, world: DevWorld): string => {
+/**
+ * The world for a person: what there is, who there is, and what to type next.
+ * @param hasClients whether the configuration of MCP clients follows
+ */
+export const worldText = (view: WorldView, world: DevWorld, hasClients: boolean): string => {
   const isHttp = world.kind !== 'stdio'
   return [
     `Deputy's development world is ready. It is for development only: its users have no passwords.`,
@@ -145,14 +159,14 @@ export const worldText = (view: WorldView, world: DevWorld): string => {
     `A token of alice for your server (1 hour):`,
     view.token,
     '',
-    `In another terminal: get a token, exchange it as your server does, call the notes service.`,
-    ...[view.next.token, view.next.exchange, view.next.call].map((line) => `  ${line}`),
+    `In another terminal: name this world to deputy, get a token, exchange it as your server does, call the notes service.`,
+    ...[view.next.home, view.next.token, view.next.exchange, view.next.call].map((line) => `  ${line}`),
     ...(view.next.tool === undefined ? [] : ['', `Call your server as an MCP client does:`, `  ${view.next.tool}`]),
     ...(view.next.connect === undefined
       ? []
       : ['', 'Sign this Unix user in, for a stdio server:', `  ${view.next.connect}`]),
     ...(isHttp
-      ? ['', `MCP clients: add ${view.mcp} (--client prints how). Ctrl-C ends everything.`]
+      ? ['', `MCP clients: add ${view.mcp}${hasClients ? '' : ' (--client prints how)'}. Ctrl-C ends everything.`]
       : ['', 'Ctrl-C ends everything.']),
   ].join('\n')
 }

@@ -56,7 +56,11 @@ export const readSettings = async (home: string): Promise<Settings> => {
           ? `Run the command as the user that the daemon runs as. Users of the local API need no configuration folder: set DEPUTY_SOCKET to its socket.`
           : failure.fix,
       )
-    throw new CommandError(exit.configuration, `There is no ${SETTINGS_FILE} in ${home}.`, `deputy init ${home}`)
+    throw new CommandError(
+      exit.configuration,
+      `There is no ${SETTINGS_FILE} in ${home}.`,
+      `Name the configuration folder with --home or DEPUTY_HOME, or write one: deputy init ${home}`,
+    )
   })
   const {
     values: [settings],

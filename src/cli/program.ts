@@ -2,7 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { DeputyError, forAdmins } from '#errors'
 import { fileFailure } from '#foundation/files'
 import { packageVersion } from './home.ts'
-import { CommandError, exit, shownText, type Terminal } from './terminal.ts'
+import { CommandError, exit, shownText, START_DAEMON, type Terminal } from './terminal.ts'
 import { unknownCommandIn } from './unknown-command.ts'
 
 type AddCommands = (program: Command, terminal: Terminal) => void
@@ -97,10 +97,15 @@ const acceptHomeEverywhere = (program: Command): void => {
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
 
+/** The command that starts the daemon of the folder that `--home` names. */
+const startOf = (home: string | undefined): string =>
+  home === undefined ? START_DAEMON : `${START_DAEMON} --home ${home}`
+
 /** Runs a command line. @returns the exit code */
 export const run = async (argv: readonly string[], terminal: Terminal): Promise<number> => {
+  let program: Command | undefined
   try {
-    const program = await createProgram(terminal, argv)
+    program = await createProgram(terminal, argv)
     const unknown = unknownCommandIn(program, argv)
     if (unknown !== undefined) {
       terminal.err(`${unknown}\n`)
@@ -112,7 +117,8 @@ export const run = async (argv: readonly string[], terminal: Terminal): Promise<
     if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage
     if (error instanceof CommandError) {
       if (error.message !== '') terminal.err(`${shownText(error.message)}\n`)
-      if (error.next !== undefined) terminal.err(`Next: ${shownText(error.next)}\n`)
+      const next = error.next === START_DAEMON ? startOf(program?.opts<{ home?: string }>().home) : error.next
+      if (next !== undefined) terminal.err(`Next: ${shownText(next)}\n`)
       return error.code
     }
     if (error instanceof DeputyError) {

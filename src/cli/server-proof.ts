@@ -32,7 +32,10 @@ export const judgeUser = async (text: string, isTested: boolean): Promise<Judged
   const found = await findUser(text)
   if (found !== undefined) return { value: { attest: { unix: { uid: found.uid } } } }
   return {
-    problem: `This machine has no Unix user ${JSON.stringify(text)}. Create it first: useradd --system NAME`,
+    problem:
+      text === ''
+        ? 'The Unix user is needed. Answer with a name or a number, or stop with Ctrl-C.'
+        : `This machine has no Unix user ${JSON.stringify(text)}. Create it first: useradd --system NAME`,
     canInsist: uid !== undefined,
   }
 }

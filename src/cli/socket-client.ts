@@ -1,7 +1,7 @@
 import { request, type ClientRequest, type IncomingMessage } from 'node:http'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
-import { CommandError, exit } from './terminal.ts'
+import { CommandError, exit, START_DAEMON } from './terminal.ts'
 
 const errorSchema = z.looseObject({
   error_description: z.string(),
@@ -89,13 +89,13 @@ const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandE
       return new CommandError(
         exit.unreachable,
         `The daemon is not running: there is no socket ${socketPath}.`,
-        'deputy serve',
+        START_DAEMON,
       )
     case 'ECONNREFUSED':
       return new CommandError(
         exit.unreachable,
         `The daemon is not running: no process listens on ${socketPath}.`,
-        'deputy serve',
+        START_DAEMON,
       )
     case 'EACCES':
     case 'EPERM':

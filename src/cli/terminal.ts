@@ -43,6 +43,9 @@ export const exit = {
   interrupted: 130,
 } as const
 
+/** What to type where no daemon runs. `run` adds the folder that `--home` names. */
+export const START_DAEMON = 'deputy serve'
+
 /** Ends a command with an exit code. The message is empty when it has been printed already. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'

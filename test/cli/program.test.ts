@@ -1,6 +1,10 @@
 /** A command line loads the commands that it needs. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Command } from 'commander'
-import { expect, it } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
+import { calledAs } from '../../src/cli/dev-views.ts'
 import { createProgram, run } from '../../src/cli/program.ts'
 import { formatReceipt } from '../../src/cli/receipt.ts'
 import { print, type Terminal } from '../../src/cli/terminal.ts'
@@ -77,4 +81,25 @@ it('no name or id of a user steers the terminal, in lines for people or in JSON'
     if (json) expect(JSON.parse(said())).toEqual(receipt)
     else expect(said()).toContain('alice\\u{9b}2K\\u{e0001} is the name of the user id\\u{202e}ecila\\u{202c}.')
   }
+})
+
+it('where no daemon runs, the next command has the folder of the caller; where there is no folder, it says how to name one', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'program-test-'))
+  onTestFinished(() => rm(home, { recursive: true }))
+  const absent = kept()
+  expect(await run(['status', '--home', home], absent.terminal)).toBe(3)
+  expect(absent.said()).toContain(
+    `Name the configuration folder with --home or DEPUTY_HOME, or write one: deputy init ${home}`,
+  )
+  await writeFile(join(home, 'deputy.yaml'), 'environment: test\nissuer: http://127.0.0.1:7880\n')
+  const named = kept()
+  expect(await run(['status', '--home', home], named.terminal)).toBe(4)
+  expect(named.said()).toMatch(new RegExp(`Next: deputy serve --home ${home}\n$`))
+})
+
+it('lines for a shell never send npx to the registry, where the name deputy is another project', () => {
+  const program = { node: '/opt/node/bin/node', file: '/tmp/a b/deputy.cjs' }
+  expect(calledAs({ npm_command: 'exec' }, program)).toBe("/opt/node/bin/node '/tmp/a b/deputy.cjs'")
+  expect(calledAs({ npm_lifecycle_event: 'deputy' }, program)).toBe('npm run -s deputy --')
+  expect(calledAs({}, program)).toBe('deputy')
 })

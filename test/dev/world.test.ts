@@ -85,8 +85,8 @@ const callAs = async (user: string, tool: string, args: Record<string, unknown> 
 
 describe('a world with the example server', () => {
   it('has lines that work as they are printed: a token, an exchange, a call of the service', async () => {
-    const { token, exchange, call, tool } = running.world.next
-    const [called, ...answered] = (await sh([token, exchange, call, tool].join('\n'))).split('\n')
+    const { home, token, exchange, call, tool } = running.world.next
+    const [called, ...answered] = (await sh([home, token, exchange, call, tool].join('\n'))).split('\n')
     expect(JSON.parse(called!)).toEqual({ user: 'alice-notes', notes: ['A note of alice-notes'] })
     expect(answered.join('\n')).toContain('A note of alice-notes')
   })

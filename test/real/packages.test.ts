@@ -153,6 +153,8 @@ describe('the packages', () => {
     const { code, err } = await ran(process.execPath, ['-e', older])
     expect(code).toBe(1)
     expect(err).toMatch(/^Deputy needs Node 24 or later, and this is Node 20\.19\.0/)
+    // The name deputy in npm's registry is another project.
+    expect(err.trimEnd().endsWith(`npx --package=node@24 -- node ${launcher}`)).toBe(true)
   })
 
   describe('deputy-sdk', () => {

@@ -80,9 +80,11 @@ const explainExchanges = async (world: DevWorld, terminal: Terminal, signal: Abo
 }
 
 /** Runs the author's command. It may end: the world goes on. */
-const runServer = async (world: DevWorld, terminal: Terminal): Promise<void> => {
+const runServer = async (world: DevWorld, terminal: Terminal, signal: AbortSignal): Promise<void> => {
   const command = await asCommandError(world.startServer())
   void command?.ended.then((how) => {
+    // The world ends it with itself.
+    if (signal.aborted) return
     terminal.err(
       `deputy dev: your server has ended (${typeof how === 'number' ? `exit code ${how}` : how}). The rest goes on; Ctrl-C ends it.\n`,
     )
@@ -125,15 +127,20 @@ const runDev = async (
   const explaining = new AbortController()
   try {
     // Before the world is shown, so that a command that does not exist is all that is said.
-    await runServer(world, terminal)
+    await runServer(world, terminal, explaining.signal)
     const token = await world.token('alice')
     const view = worldView(world, token, {
       environment: terminal.environment,
+      program: { node: process.execPath, file: process.argv[1]! },
       users: USERS,
       server: SERVER,
       downstream: DOWNSTREAM,
     })
-    terminal.out(options.json === true ? `${JSON.stringify(view)}\n` : shownText(`${worldText(view, world)}\n`))
+    terminal.out(
+      options.json === true
+        ? `${JSON.stringify(view)}\n`
+        : shownText(`${worldText(view, world, options.client === true)}\n`),
+    )
     if (options.client === true && options.json !== true) {
       const how =
         server.kind === 'stdio'

@@ -86,7 +86,7 @@ const providerOf = async (home: string, id: string | undefined): Promise<Provide
   throw new CommandError(
     exit.usage,
     `There is no provider ${id}. ${didYouMean(id, all.keys())}`.trimEnd(),
-    'Names: deputy provider list',
+    'deputy provider list shows the names.',
   )
 }
 

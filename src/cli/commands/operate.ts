@@ -56,6 +56,13 @@ const rotatedSchema = z.looseObject({
   kek: z.string().optional(),
 })
 
+/** Ready or not, and what else makes the exit code another one than 0. */
+const headline = ({ ready, checks }: { ready: boolean; checks: Readonly<Record<string, string>> }): string => {
+  if (!ready) return 'not ready'
+  const failing = Object.keys(checks).filter((name) => checks[name] !== 'ok')
+  return failing.length === 0 ? 'ready' : `ready, but look at: ${failing.join(', ')}`
+}
+
 /** `status`. */
 const addStatus = (program: Command, { terminal, socket }: CommandContext): void => {
   program
@@ -67,10 +74,10 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
       const status = await callDaemon(await socket(), { path: '/status' }, statusSchema)
       print(terminal, options, status, () =>
         [
-          `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${status.ready ? 'ready' : 'not ready'}`,
+          `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${headline(status)}`,
           ...Object.entries(status.checks).map(([name, state]) => `  ${name}: ${state}`),
           `  configuration ${status.generation}: ${Object.entries(status.counts)
-            .map(([name, count]) => `${count} ${name}`)
+            .map(([name, count]) => countOf(count, name.replace(/ies$/, 'y').replace(/s$/, '')))
             .join(', ')}`,
           ...(status.proxy.length === 0 ? [] : [`  proxy: ${status.proxy.join(', ')}`]),
           ...(status.durability === null || status.durability === undefined

@@ -44,6 +44,9 @@ const addPolicyTest = (policy: Command, { terminal, home }: CommandContext): voi
             ({ passed, file, line, name, why }) =>
               `${passed ? 'ok  ' : 'FAIL'} ${name}: ${why}${passed ? '' : ` (${file}:${line})`}`,
           ),
+          ...(results.length === 0 && problems.length === 0
+            ? ['There are no examples: write them in policies/access/*.test.yaml (docs/policy.md).']
+            : []),
           `${results.length - failed.length} passed, ${failed.length} failed`,
         ].join('\n'),
       )

@@ -61,7 +61,7 @@ const linesOf = (home: string, { version, store, configuration }: Upgrade): stri
     ? []
     : [`  audit log: ${countOf(store.audit_records, 'record')} move from the database into files`]),
   ...configuration.problems.map((problem) => `  configuration: ${formatProblem(problem)}`),
-  ...configuration.warnings.map((problem) => `  configuration, later: ${formatProblem(problem)}`),
+  ...configuration.warnings.map((problem) => `  configuration, warning: ${formatProblem(problem)}`),
   ...(store.steps.length === 0 && store.audit_records === 0 ? [] : [goingBack(store)]),
 ]
 
@@ -82,7 +82,7 @@ export const addUpgradeCommand = (program: Command, terminal: Terminal): void =>
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  npx deputy@latest upgrade --check --home /etc/deputy\n\nExit codes: 0 nothing to change, 1 the store would be changed, 3 the configuration would be refused, 7 a newer version has written the store.',
+      '\nExample:\n  npx --package=./deputy-0.2.0.tgz -- deputy upgrade --check --home /etc/deputy\n\nExit codes: 0 nothing to change, 1 the store would be changed, 3 the configuration would be refused, 7 a newer version has written the store.',
     )
     .action(async (options: { check?: boolean; json?: boolean }) => {
       if (options.check !== true)

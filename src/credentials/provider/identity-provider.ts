@@ -25,7 +25,7 @@ export const refusalOfIssuer = (issuer: string, thrown: unknown): DeputyError =>
   const failure = failureOf(error)
   const problem =
     named === undefined
-      ? wordsOf(error)
+      ? wordsOf(error).replace(/\.$/, '')
       : `its metadata names ${struck(named.body.issuer)}, the tenant's file ${issuer}`
   return failure === 'not_sent' || failure === 'lost'
     ? refuse('issuer_unreachable', { issuer, seconds: 5, problem }, error)

@@ -64,7 +64,7 @@ export const refusalOfFault = (issuer: string, error: unknown, seconds: number):
     {
       issuer,
       seconds,
-      problem: fault.message,
+      problem: fault.message.replace(/\.$/, ''),
       ...(fault.answered === undefined ? {} : { answered: fault.answered }),
     },
     fault,
