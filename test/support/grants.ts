@@ -23,6 +23,7 @@ import type { Store } from '../../src/foundation/store/store.ts'
 import type { OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { someProofs } from './proofs.ts'
 import { aClock, aServer, aSnapshot, aTenant } from './snapshot.ts'
+import { borrowStore } from './stores.ts'
 
 export const RESOURCE = 'https://notes-api.example'
 
@@ -165,7 +166,8 @@ export const startGrants = async (
   const folder = await mkdtemp(join(tmpdir(), 'deputy-grants-'))
   const random = createSystemRandom()
   const clock = aClock()
-  const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+  const borrowed = await borrowStore()
+  const { store } = borrowed
   const envelope = await Keyring.open({
     folder: join(folder, 'keys'),
     kek: keyFromText(newKeyText(random), 'test', random),
@@ -290,7 +292,7 @@ export const startGrants = async (
     },
     async close() {
       await egress.close()
-      await store.close()
+      await borrowed.close()
       await rm(folder, { recursive: true, force: true })
     },
   }

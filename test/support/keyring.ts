@@ -1,13 +1,12 @@
-/** A store and a keyring in a folder of their own. */
+/** A store that is borrowed, and a keyring in a folder of its own. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { createSystemRandom } from '../../src/clock.ts'
 import { keyFromText, newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
 import { Keyring } from '../../src/foundation/crypto/keyring.ts'
-import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
+import { borrowStore } from './stores.ts'
 
 export interface KeysAndStore {
   readonly folder: string
@@ -19,14 +18,12 @@ export interface KeysAndStore {
   close(): Promise<void>
 }
 
-/** What a store has before anything is written. */
-const OF_THE_SCHEMA = ['schema_version', 'epochs']
-
 export const startGround = async (): Promise<KeysAndStore> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-ground-'))
   const random = createSystemRandom()
   const kekText = newKeyText(random)
-  const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+  const borrowed = await borrowStore()
+  const { store } = borrowed
   const envelope = await Keyring.open({
     folder: join(folder, 'keys'),
     kek: keyFromText(kekText, 'test', random),
@@ -37,19 +34,9 @@ export const startGround = async (): Promise<KeysAndStore> => {
     store,
     envelope,
     kekText,
-    empty() {
-      const database = new DatabaseSync(join(folder, 'deputy.db'))
-      try {
-        const tables = database.prepare("select name from sqlite_master where type = 'table'").all() as {
-          name: string
-        }[]
-        for (const { name } of tables) if (!OF_THE_SCHEMA.includes(name)) database.exec(`delete from "${name}"`)
-      } finally {
-        database.close()
-      }
-    },
+    empty: borrowed.empty,
     async close() {
-      await store.close()
+      await borrowed.close()
       await rm(folder, { recursive: true, force: true })
     },
   }

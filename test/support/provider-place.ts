@@ -24,12 +24,12 @@ import { Keyring } from '../../src/foundation/crypto/keyring.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { createEgress } from '../../src/foundation/outbound/fetch.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
-import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Grant } from '../../src/foundation/store/records/grants.ts'
 import { startProviderDouble, type DialectName, type ProviderDouble } from '../doubles/providers.ts'
 import { prepareDaemon } from './daemon.ts'
 import { someProofs } from './proofs.ts'
 import { aClock } from './snapshot.ts'
+import { borrowStore } from './stores.ts'
 
 /** The shipped file with its endpoints at another origin. */
 export const rebased = async (id: string, origin: string): Promise<Record<string, unknown>> => {
@@ -111,7 +111,8 @@ export const startProviderPlace = async (
   const { configuration, problems } = await readConfiguration({ home, shipped, generation: 1 })
   if (configuration === undefined) throw new Error(JSON.stringify(problems))
   const { snapshot } = configuration
-  const store = await openSqliteStore({ path: join(home, 'state/place.db') })
+  const borrowed = await borrowStore()
+  const { store } = borrowed
   const envelope = await Keyring.open({
     folder: join(home, 'state/place-keys'),
     kek: keyFromText(newKeyText(random), 'test', random),
@@ -225,7 +226,7 @@ export const startProviderPlace = async (
     grant: () => store.grants.find(owner),
     async close() {
       await egress.close()
-      await store.close()
+      await borrowed.close()
       await double.close()
       await close()
     },

@@ -1,8 +1,7 @@
 import { SigningKeys } from '../../src/foundation/keys/signing-keys.ts'
 import { startGround } from './keyring.ts'
 
-/** Keys that sign; where they were kept is gone when it resolves. */
-export const someSigningKeys = async (): Promise<SigningKeys> => {
+const make = async (): Promise<SigningKeys> => {
   const { store, envelope, close } = await startGround()
   try {
     return await SigningKeys.open({
@@ -16,3 +15,8 @@ export const someSigningKeys = async (): Promise<SigningKeys> => {
     await close()
   }
 }
+
+let keys: Promise<SigningKeys> | undefined
+
+/** Keys that sign, the same ones for all tests of a worker: RSA keys cost more than a test. Where they were kept is gone. */
+export const someSigningKeys = (): Promise<SigningKeys> => (keys ??= make())

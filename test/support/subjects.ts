@@ -17,13 +17,13 @@ import { downstreamSchema } from '../../src/config/downstream.ts'
 import { createEgress } from '../../src/foundation/outbound/fetch.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
 import type { ResolveSecret } from '../../src/credentials/secret/reference.ts'
-import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
 import { createIntrospection } from '../../src/identity/subject/introspection.ts'
 import { createIssuerKeys, type IssuerKeys } from '../../src/identity/subject/issuer-keys.ts'
 import { createIssuerMetadata } from '../../src/identity/subject/issuer-metadata.ts'
 import { createSubjectVerifier, type SubjectVerifier } from '../../src/identity/subject/verify.ts'
 import { aTenant } from './snapshot.ts'
+import { borrowStore } from './stores.ts'
 
 export interface Mint {
   server: Server
@@ -55,7 +55,8 @@ export const startSubjects = async (options: {
   const { clock } = options
   const random = createSystemRandom()
   const folder = await mkdtemp(join(tmpdir(), 'deputy-subjects-'))
-  const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+  const borrowed = await borrowStore()
+  const { store } = borrowed
   const envelope = await Keyring.open({
     folder: join(folder, 'keys'),
     kek: keyFromText(newKeyText(random), 'a test', random),
@@ -110,7 +111,7 @@ export const startSubjects = async (options: {
     },
     async close() {
       await egress.close()
-      await store.close()
+      await borrowed.close()
       await rm(folder, { recursive: true, force: true })
     },
   }

@@ -7,7 +7,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
-import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
 import { createAttestor, type Attest } from '../../src/identity/workload/attest.ts'
 import type { CallerEvidence, PeerProcess } from '../../src/identity/workload/caller-evidence.ts'
@@ -17,6 +16,7 @@ import { parseStartTime } from '../../src/identity/workload/peer-credentials.ts'
 import { overlappingServers, registryOf } from '../../src/identity/workload/registry.ts'
 import { anIssuerKey } from '../doubles/issuer.ts'
 import { aClock, aServer, aSnapshot, noExecSessions } from '../support/snapshot.ts'
+import { borrowStore, type BorrowedStore } from '../support/stores.ts'
 
 const ISSUER = 'https://deputy.example'
 const random = createSystemRandom()
@@ -25,12 +25,14 @@ const peer: PeerProcess = { pid: 4242, uid: 1000, gid: 1000 }
 const unix = (selector: object): object => ({ attest: [{ unix: selector }] })
 
 let folder: string
+let borrowed: BorrowedStore
 let store: Store
 let attest: Attest
 let clock: ReturnType<typeof aClock>
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'deputy-attest-'))
-  store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+  borrowed = await borrowStore()
+  store = borrowed.store
   clock = aClock()
   attest = createAttestor({
     exec: noExecSessions,
@@ -44,7 +46,7 @@ beforeEach(async () => {
   })
 })
 afterEach(async () => {
-  await store.close()
+  await borrowed.close()
   rmSync(folder, { recursive: true, force: true })
 })
 
