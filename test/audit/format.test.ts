@@ -130,4 +130,34 @@ describe('the format of the audit log', () => {
       expect(readLine(line)).toBeUndefined()
     fc.assert(fc.property(fc.string(), (text) => void readLine(text)))
   })
+
+  it('reads no line that lacks a field, has another, or has one that is wrong', () => {
+    const hash = hashOf('a record')
+    const header = headerOf(chain, { number: 1, first: 1, after: hash, at: 1 })
+    const checkpoint = { number: 1, seq: 1, hash, at: 2, kid: 'k', signature: 's' }
+    const footer = { last: 1, head: hash, from: 1, to: 1, bytes: 9, digest: hash, sealed: 3, kid: 'k', signature: 's' }
+    const lines: Record<string, Record<string, unknown>> = {
+      segment: { ...header },
+      checkpoint,
+      footer: { ...header, ...footer },
+    }
+    const isRead = (line: object): boolean => readLine(JSON.stringify(line)) !== undefined
+    for (const [kind, fields] of Object.entries(lines)) {
+      expect([kind, isRead({ [kind]: fields })]).toEqual([kind, true])
+      const others = [{ [kind]: fields, more: 1 }, { [kind]: { ...fields, more: 1 } }, { [kind]: [fields] }, [fields]]
+      expect(others.filter(isRead)).toEqual([])
+      for (const [name, value] of Object.entries(fields)) {
+        const { [name]: _, ...rest } = fields
+        const wrong: unknown[] =
+          typeof value === 'number'
+            ? [-1, 1.5, 2 ** 53, '1', true, [1], ...(name === 'number' && kind === 'checkpoint' ? [] : [null])]
+            : [1, null, [value], {}, ...(value === hash ? ['', hash.slice(1), hash.toUpperCase(), `${hash}\n`] : [])]
+        for (const given of [rest, { ...rest, toString: value }, ...wrong.map((each) => ({ ...rest, [name]: each }))])
+          expect([kind, name, given, isRead({ [kind]: given })]).toEqual([kind, name, given, false])
+      }
+    }
+    expect(isRead({ checkpoint: { ...checkpoint, number: null } })).toBe(true)
+    for (const number of [0, -0]) expect(isRead({ segment: { ...header, number } })).toBe(false)
+    expect(readLine(`{"checkpoint":{"__proto__":1,${JSON.stringify(checkpoint).slice(1)}}`)).toBeUndefined()
+  })
 })

@@ -1,54 +1,69 @@
-import { z } from 'zod'
 import type { AuditCheckpoint } from '#foundation/store'
 import { FORMAT, linesOf, type ChainName } from './chain.ts'
+import { isCount, isHash, isNullOr, isOrdinal, isText, readFields, type Fields } from './fields.ts'
 import { isSignatureOf, signatureOf, type Sign, type VerifySignature } from './signature.ts'
 
-/** SHA-256, hex. */
-const hashSchema = z.string().regex(/^[\da-f]{64}$/)
-const countSchema = z.int().min(0)
-
-const headerSchema = z.strictObject({
-  format: z.literal(FORMAT),
-  installation: z.string(),
-  node: z.string(),
-  /** Segments of a chain are numbered from 1 without gaps. */
-  number: z.int().min(1),
-  /** The number of the first record, and the hash that it follows. */
-  first: z.int().min(1),
-  after: hashSchema,
-  /** When it was begun (ms since the epoch). */
-  at: countSchema,
-})
 /** The first line of a segment. */
-export type SegmentHeader = z.output<typeof headerSchema>
+export interface SegmentHeader {
+  readonly format: typeof FORMAT
+  readonly installation: string
+  readonly node: string
+  /** Segments of a chain are numbered from 1 without gaps. */
+  readonly number: number
+  /** The number of the first record, and the hash that it follows. */
+  readonly first: number
+  readonly after: string
+  /** When it was begun (ms since the epoch). */
+  readonly at: number
+}
 
-const footerSchema = headerSchema.extend({
-  /** The number of the last record, and its hash. */
-  last: z.int().min(1),
-  head: hashSchema,
-  /** The times of the first and the last record (ms since the epoch). */
-  from: countSchema,
-  to: countSchema,
-  /** The bytes before the footer, and their SHA-256. */
-  bytes: countSchema,
-  digest: hashSchema,
-  /** When it was sealed. */
-  sealed: countSchema,
-  kid: z.string(),
-  /** base64url. */
-  signature: z.string(),
-})
 /** The last line of a sealed segment. It stays when the records are removed, and the chain goes on from `head`. */
-export type SegmentFooter = z.output<typeof footerSchema>
+export interface SegmentFooter extends SegmentHeader {
+  /** The number of the last record, and its hash. */
+  readonly last: number
+  readonly head: string
+  /** The times of the first and the last record (ms since the epoch). */
+  readonly from: number
+  readonly to: number
+  /** The bytes before the footer, and their SHA-256. */
+  readonly bytes: number
+  readonly digest: string
+  /** When it was sealed. */
+  readonly sealed: number
+  readonly kid: string
+  /** base64url. */
+  readonly signature: string
+}
 
-const checkpointSchema = z.strictObject({
-  number: z.int().min(1).nullable(),
-  seq: z.int().min(1),
-  hash: hashSchema,
-  at: countSchema,
-  kid: z.string(),
-  signature: z.string(),
-})
+const headerFields: Fields<SegmentHeader> = {
+  format: (value): value is typeof FORMAT => value === FORMAT,
+  installation: isText,
+  node: isText,
+  number: isOrdinal,
+  first: isOrdinal,
+  after: isHash,
+  at: isCount,
+}
+const footerFields: Fields<SegmentFooter> = {
+  ...headerFields,
+  last: isOrdinal,
+  head: isHash,
+  from: isCount,
+  to: isCount,
+  bytes: isCount,
+  digest: isHash,
+  sealed: isCount,
+  kid: isText,
+  signature: isText,
+}
+const checkpointFields: Fields<AuditCheckpoint> = {
+  number: isNullOr(isOrdinal),
+  seq: isOrdinal,
+  hash: isHash,
+  at: isCount,
+  kid: isText,
+  signature: isText,
+}
 
 /** What a footer says, before it is signed. */
 export type UnsignedFooter = Omit<SegmentFooter, 'kid' | 'signature'>
@@ -120,13 +135,28 @@ const KINDS = { record: 'h', checkpoint: 'c', footer: 'f' } as const
 /** Whether the line begins as one of a kind. */
 export const beginsAs = (line: Buffer, kind: keyof typeof KINDS): boolean => line[2] === KINDS[kind].charCodeAt(0)
 
-const otherLineSchema = z.union([
-  z.strictObject({ segment: headerSchema }).transform(({ segment }) => ({ kind: 'header' as const, header: segment })),
-  z
-    .strictObject({ checkpoint: checkpointSchema })
-    .transform(({ checkpoint }) => ({ kind: 'checkpoint' as const, checkpoint })),
-  z.strictObject({ footer: footerSchema }).transform(({ footer }) => ({ kind: 'footer' as const, footer })),
-])
+/** Reads a line that is an object with one field, whose name says what it is. */
+const readOther = (line: unknown): SegmentLine | undefined => {
+  if (typeof line !== 'object' || line === null) return undefined
+  const [[name, value] = [], ...more] = Object.entries(line) as [string, unknown][]
+  if (more.length > 0) return undefined
+  switch (name) {
+    case 'segment': {
+      const header = readFields(headerFields, value)
+      return header && { kind: 'header', header }
+    }
+    case 'checkpoint': {
+      const checkpoint = readFields(checkpointFields, value)
+      return checkpoint && { kind: 'checkpoint', checkpoint }
+    }
+    case 'footer': {
+      const footer = readFields(footerFields, value)
+      return footer && { kind: 'footer', footer }
+    }
+    default:
+      return undefined
+  }
+}
 
 /**
  * Reads a line without its line feed. Of a record, its hash and text are taken out and nothing is parsed: who
@@ -140,7 +170,7 @@ export const readLine = (line: string): SegmentLine | undefined => {
     return { kind: 'record', hash, body: line.slice(HASH_END + BODY_START.length, -1) }
   }
   try {
-    return otherLineSchema.safeParse(JSON.parse(line)).data
+    return readOther(JSON.parse(line))
   } catch {
     return undefined
   }
