@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { appendFile, copyFile, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdtempSync } from 'node:fs'
+import { appendFile, copyFile, cp, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
 import { aFolder, aRecord, append, check, told } from '../support/audit.ts'
 import { aSegmentAudit, aSegmentLog, openAudit } from '../support/segments.ts'
 
@@ -10,14 +12,26 @@ const SMALL = { size: 65_536, age: 86_400_000 }
 const segment = (folder: string, number: number): string =>
   join(folder, `audit/local-${String(number).padStart(10, '0')}.jsonl`)
 
-/** A log of several segments, closed. */
-const aClosedLog = async (): Promise<string> => {
+/** A log of several segments, closed, that is like no other. */
+const aNewLog = async (): Promise<string> => {
   const audit = await aSegmentAudit(undefined, { rules: SMALL })
   const log = await aSegmentLog(audit)
   for (let round = 0; round < 4; round += 1) await append(log, 300)
   await log.close()
   await audit.close()
   return audit.folder
+}
+
+const written = mkdtempSync(join(tmpdir(), 'deputy-audit-'))
+let one: Promise<void> | undefined
+afterAll(() => rm(written, { recursive: true, force: true }))
+
+/** A log of several segments, closed: copies of one, which is written once. */
+const aClosedLog = async (): Promise<string> => {
+  await (one ??= aNewLog().then((folder) => cp(folder, written, { recursive: true })))
+  const folder = await aFolder()
+  await cp(written, folder, { recursive: true })
+  return folder
 }
 
 describe('segments that something else touched', () => {
@@ -168,7 +182,7 @@ describe('segments that something else touched', () => {
     ['no database', (path: string) => writeFile(path, 'this is no database '.repeat(1000))],
     ['of another log', (path: string, other: string) => copyFile(other, path)],
   ])('are searched with an index that is made anew where it is %s', async (_, change) => {
-    const [folder, other] = [await aClosedLog(), await aClosedLog()]
+    const [folder, other] = [await aClosedLog(), await aNewLog()]
     for (const home of [folder, other]) {
       const audit = await aSegmentAudit(home)
       expect(await audit.store.query({ id: 'r7' }, { limit: 9 })).toHaveLength(4)

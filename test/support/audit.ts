@@ -10,9 +10,9 @@ import { verifyChains, type KnownOfAll, type Verification } from '../../src/foun
 import { systemClock } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
-import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/foundation/store/records/audit.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
+import { borrowStore } from './stores.ts'
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 export const signer: AuditLogOptions['sign'] = (bytes) => ({ kid: 'k', signature: sign('sha256', bytes, privateKey) })
@@ -29,8 +29,8 @@ export const aFolder = async (): Promise<string> => {
   return folder
 }
 export const aWholeStore = async (): Promise<Store> => {
-  const store = await openSqliteStore({ path: join(await aFolder(), 'deputy.db') })
-  onTestFinished(() => store.close())
+  const { store, close } = await borrowStore()
+  onTestFinished(close)
   return store
 }
 export const aStore = async (): Promise<AuditStore> => (await aWholeStore()).audit
