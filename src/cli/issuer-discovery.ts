@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Settings } from '#config'
 import { DeputyError } from '#errors'
 import { createIssuerMetadata, readIssuerJson } from '#identity/subject'
+import { onOneLine } from '#foundation/text'
 import { egressOf } from './egress.ts'
 
 const textsSchema = z.array(z.string()).catch([])
@@ -39,11 +40,13 @@ export const discoverIssuer = async (
         keys,
         ...(typeof endpoint === 'string' ? [`users sign in at: ${endpoint}`] : []),
         ...(scopes.length === 0 ? [] : [`scopes: ${scopes.slice(0, 12).join(' ')}${scopes.length > 12 ? ' …' : ''}`]),
-      ],
+        // A line feed in what the provider says would make a line that looks like one of Deputy's.
+      ].map(onOneLine),
     }
   } catch (error) {
     return {
-      problem: error instanceof DeputyError ? error.message : `${issuer}: ${(error as Error).message}.`,
+      problem:
+        error instanceof DeputyError ? error.message : `${issuer}: ${(error as Error).message.replace(/\.$/, '')}.`,
     }
   } finally {
     await egress.close()

@@ -52,12 +52,17 @@ const LOOPBACK_NAMES: readonly string[] = [LOOPBACK, 'localhost', '[::1]']
 const isLoopback = (host: string | undefined): boolean =>
   LOOPBACK_NAMES.includes(URL.parse(`http://${host ?? ''}/`)?.hostname ?? '')
 
+/** Bytes of a form at most. */
+const MAX_FORM_BYTES = 10_000
+
 /** As RFC 9112 section 3.2 has it, a request names its host. */
 const refusalOf = ({ headers, method }: IncomingMessage, isForm: boolean): string | undefined => {
   if (!isLoopback(headers.host)) return 'This provider is for development and answers on loopback alone.'
   const { origin } = headers
   const isOwn = origin === undefined || URL.parse(origin)?.host === headers.host
-  return isForm && method === 'POST' && !isOwn ? 'A form of another site is not accepted.' : undefined
+  if (!isForm || method !== 'POST') return undefined
+  if (!isOwn) return 'A form of another site is not accepted.'
+  return Number(headers['content-length']) <= MAX_FORM_BYTES ? undefined : 'The form is too long.'
 }
 
 const HTML = {

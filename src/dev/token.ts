@@ -1,5 +1,5 @@
 /** Tokens of the world's users for the author's server, as the identity provider issues them. */
-import { readdir, stat } from 'node:fs/promises'
+import { lstat, readdir } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -55,9 +55,9 @@ const runningIn = async (temporary: string, uid: number): Promise<string[]> => {
   const found: string[] = []
   for (const name of names) {
     const home = join(temporary, name)
-    const folder = await stat(home).catch(() => undefined)
+    const folder = await lstat(home).catch(() => undefined)
     // What another user has put there is no world of this one's.
-    if (folder?.uid !== uid || (folder.mode & 0o077) !== 0) continue
+    if (folder?.isDirectory() !== true || folder.uid !== uid || (folder.mode & 0o077) !== 0) continue
     if (await isListening(adminSocketOf(home))) found.push(home)
   }
   return found

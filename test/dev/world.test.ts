@@ -164,6 +164,7 @@ describe('a world with the example server', () => {
     }
     expect(await statusOf(`${idp}/interaction/x`, { origin: 'https://evil.example' }, 'POST')).toBe(403)
     expect(await statusOf(`${idp}/interaction/x`, { origin: idp }, 'POST')).not.toBe(403)
+    expect(await statusOf(`${idp}/interaction/x`, { origin: idp, 'content-length': '20000' }, 'POST')).toBe(403)
     const unsecured = await fetch(`${idp}/token`, {
       method: 'POST',
       body: new URLSearchParams({

@@ -46,7 +46,8 @@ const serverOf = ({ server: url, stdio }: DevOptions, command: readonly string[]
   if (stdio === true) return { kind: 'stdio' }
   if (url !== undefined) {
     const parsed = URL.parse(url)
-    if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.hash !== '')
+    // A URL parser drops line feeds and tabs, and the text goes into a file.
+    if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.hash !== '' || !/^[\x21-\x7e]+$/.test(url))
       throw new CommandError(exit.usage, `--server ${url} is no http address.`, '--server http://127.0.0.1:3000/mcp')
     return { kind: 'http', url }
   }

@@ -1,7 +1,7 @@
-import { open, readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Settings } from '#config'
-import type { Secret } from '#foundation/crypto'
+import { parseKeyFile, type Secret } from '#foundation/crypto'
 import { bytesOf } from '#foundation/audit'
 import { isBackup, type Source } from '#foundation/backup'
 import { isForeign, type Layout } from './layout.ts'
@@ -46,6 +46,35 @@ const identityOf = async (path: string): Promise<string | undefined> => {
   return found === undefined ? undefined : `${found.dev}:${found.ino}`
 }
 
+/** Whether one of the texts is in a file of any size: an archive of the folder may be in the folder. */
+const holds = async (file: FileHandle, size: number, texts: readonly Buffer[]): Promise<boolean> => {
+  const longest = Math.max(0, ...texts.map(({ length }) => length))
+  let before = Buffer.alloc(0)
+  for await (const piece of bytesOf(file, size)) {
+    const seen = Buffer.concat([before, piece])
+    if (texts.some((text) => seen.includes(text))) return true
+    before = Buffer.from(seen.subarray(Math.max(0, seen.length - longest)))
+  }
+  return false
+}
+
+const contentOf = async (file: FileHandle, size: number): Promise<Buffer> => {
+  const pieces: Buffer[] = []
+  for await (const piece of bytesOf(file, size)) pieces.push(piece)
+  return Buffer.concat(pieces)
+}
+
+/** Whether a file is a data key, such as in a copy of the state folder. A backup that is kept would open what a revoked tenant had stored. */
+const isDataKey = (name: string, content: Buffer): boolean => {
+  if (!name.endsWith('.key')) return false
+  try {
+    parseKeyFile(content.toString('utf8'))
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** The files of a configuration folder, without state, sockets and the key-encryption key. Links to files are followed. */
 export const configurationFiles = async (place: ConfigurationPlace): Promise<ConfigurationFiles> => {
   const { layout, settings } = place
@@ -68,13 +97,17 @@ export const configurationFiles = async (place: ConfigurationPlace): Promise<Con
         return
       }
       const common = { path: `configuration/${name}`, mode: mode & 0o777 }
+      if (await holds(file, size, forbidden)) {
+        leftOut.push(`${name}: it holds the key-encryption key, or the key of the backup`)
+        return
+      }
       if (size > SMALL) {
         yield { ...common, bytes: size, content: bytesOf(file, size) }
         return
       }
-      const content = await file.readFile()
-      if (forbidden.some((text) => content.includes(text))) {
-        leftOut.push(`${name}: it holds the key-encryption key, or the key of the backup`)
+      const content = await contentOf(file, size)
+      if (isDataKey(name, content)) {
+        leftOut.push(`${name}: a data key`)
         return
       }
       yield {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, readFile, realpath, rm, stat } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Clock, Random } from '#clock'
 import type { Settings } from '#config'
 import { refuse } from '#errors'
@@ -71,12 +71,29 @@ const snapshotFolder = async (state: string): Promise<string> => {
 /** How often the audit log is looked at again when records left it meanwhile. */
 const ATTEMPTS = 5
 
+/**
+ * What a daemon has named, as far as it is in the folder of this log: another daemon may listen at the socket, and root reads any file.
+ * @throws DeputyError `store_unavailable` for files elsewhere
+ */
+const ownFiles = async (announced: readonly LogFile[], audit: string): Promise<LogFile[]> => {
+  const folder = await realpath(audit)
+  for (const path of new Set(announced.map((each) => dirname(each.path)))) {
+    // One that is not there is the same folder as a daemon in a container sees it.
+    const found = await realpath(path).catch(() => folder)
+    if (found !== folder)
+      throw refuse('store_unavailable', {
+        problem: `the daemon at the admin socket keeps its audit log in ${path}, and not in ${audit}: it is another one`,
+      })
+  }
+  return announced.map(({ name, bytes }) => ({ name, bytes, path: join(audit, basename(name)) }))
+}
+
 /** The audit log up to a moment after the store was read: what the store has is in it. */
 const openLog = async ({ audit }: Layout, id: string, announce: BackupOrder['announce']): Promise<OpenFiles> => {
   const announced = await announce(id)
   if (announced === undefined && !existsSync(audit))
     return { sources: [], [Symbol.asyncDispose]: async () => undefined }
-  const first = announced === undefined ? undefined : await openFiles(announced, 'audit')
+  const first = announced === undefined ? undefined : await openFiles(await ownFiles(announced, audit), 'audit')
   if (first !== undefined) return first
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const found = await openFiles(await logFilesIn(audit), 'audit')
