@@ -6,7 +6,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -373,11 +373,19 @@ const runServer = (url: string, scenarios: readonly string[], revision: Revision
     return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'server', scenario, revision, said })))
   })
 
-/** As with servers. The suite starts all clients at once: each waits for its turn at a lock, so that one runs at a time. */
+/**
+ * As with servers. The suite starts all clients at once: each waits for its turn at a lock, so that one runs at a time.
+ * For a scenario that the list leaves out, no client is started.
+ */
 const runClient = (scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> =>
   inFolder(async (folder) => {
     if (scenarios.length === 0) return []
-    const command = `flock ${join(folder, 'turn')} ${CLIENT}`
+    const script = join(folder, 'client.sh')
+    await writeFile(
+      script,
+      `case "$MCP_CONFORMANCE_SCENARIO" in\n${scenarios.join('|')}) exec flock ${join(folder, 'turn')} ${CLIENT} "$@" ;;\nesac\nexit 1\n`,
+    )
+    const command = `sh ${script}`
     const said = await runSuite(folder, revision, ['client', '--command', command, '--suite', 'all', ...LIMIT])
     return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'client', scenario, revision, said })))
   })
