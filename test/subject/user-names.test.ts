@@ -1,30 +1,27 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { trustedIssuerSchema } from '../../src/config/tenant.ts'
 import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { createNamedCheck, type NamedCheck } from '../../src/flows/revocation/named.ts'
-import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
 import { createNameRecorder, createUserDirectory } from '../../src/identity/subject/user-names.ts'
 import { aSnapshot, aTenant } from '../support/snapshot.ts'
+import { borrowStore, type BorrowedStore } from '../support/stores.ts'
 
 const ISSUER = trustedIssuerSchema.parse({ issuer: 'https://idp.example', claims: { display: 'preferred_username' } })
 const [ALICE, MALLORY] = ['7c3e-alice', '9f1b-mallory']
 const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))
 
 describe('names of users in the commands of an admin', () => {
-  let folder: string
+  let borrowed: BorrowedStore
   let store: Store
   let check: NamedCheck
   let now: number
   let written: Promise<unknown>[]
   let see: (sub: string, name?: string, tenant?: string) => Promise<unknown>
   beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'deputy-names-'))
-    store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+    borrowed = await borrowStore()
+    store = borrowed.store
     now = 1_000_000
     written = []
     const names = store.userNames
@@ -47,10 +44,7 @@ describe('names of users in the commands of an admin', () => {
       users: createUserDirectory({ names, fingerprint }),
     })
   })
-  afterEach(async () => {
-    await store.close()
-    await rm(folder, { recursive: true, force: true })
-  })
+  afterEach(() => borrowed.close())
 
   it('fault 72: one user is found by the last name, whatever its Unicode form, and by the id as ever', async () => {
     await see(ALICE, 'ren\u00e9e@company.example')

@@ -23,8 +23,14 @@ interface Kept {
 
 const free: Kept[] = []
 const folders: string[] = []
-process.once('exit', () => {
+const clean = (): void => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+}
+process.once('exit', clean)
+// So vitest ends a worker in which threads still run.
+process.once('SIGTERM', () => {
+  clean()
+  process.exit()
 })
 
 const open = async (): Promise<Kept> => {
