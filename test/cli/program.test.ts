@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { expect, it, onTestFinished } from 'vitest'
+import { fromAnywhere } from '../../src/cli/commands/dev.ts'
 import { calledAs } from '../../src/cli/dev-views.ts'
 import { createProgram, run } from '../../src/cli/program.ts'
 import { formatReceipt } from '../../src/cli/receipt.ts'
@@ -95,6 +96,20 @@ it('where no daemon runs, the next command has the folder of the caller; where t
   const named = kept()
   expect(await run(['status', '--home', home], named.terminal)).toBe(4)
   expect(named.said()).toMatch(new RegExp(`Next: deputy serve --home ${home}\n$`))
+})
+
+it('MCP clients get whole paths of the files of a stdio server, because they start it elsewhere', () => {
+  const folder = import.meta.dirname
+  const server = join(folder, 'program.test.ts')
+  expect(fromAnywhere(['node', 'program.test.ts', '--flag', 'none.js', server], folder)).toEqual([
+    'node',
+    server,
+    '--flag',
+    'none.js',
+    server,
+  ])
+  expect(fromAnywhere(['program.test.ts'], folder)).toEqual(['program.test.ts'])
+  expect(fromAnywhere(['./program.test.ts'], folder)).toEqual([server])
 })
 
 it('lines for a shell never send npx to the registry, where the name deputy is another project', () => {

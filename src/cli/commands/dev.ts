@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -92,6 +93,15 @@ const runServer = async (world: DevWorld, terminal: Terminal, signal: AbortSigna
   })
 }
 
+/** The command with whole paths in place of files of the working folder: MCP clients start it in another folder. */
+export const fromAnywhere = (command: readonly string[], workingFolder: string): string[] =>
+  command.map((word, index) => {
+    // A first word without a slash is looked up in PATH.
+    if (index === 0 && !word.includes('/')) return word
+    const path = resolve(workingFolder, word)
+    return statSync(path, { throwIfNoEntry: false })?.isFile() === true ? path : word
+  })
+
 const stopSignal = (): Promise<unknown> =>
   new Promise((resolve) => {
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, resolve)
@@ -145,7 +155,10 @@ const runDev = async (
     if (options.client === true && options.json !== true) {
       const how =
         server.kind === 'stdio'
-          ? { command, env: { DEPUTY_SOCKET: world.socket, NOTES_API: world.api } }
+          ? {
+              command: fromAnywhere(command, terminal.workingFolder),
+              env: { DEPUTY_SOCKET: world.socket, NOTES_API: world.api },
+            }
           : { url: world.resource }
       terminal.out(shownText(`${clientText(clientSnippets(SERVER, how))}\n`))
     }
