@@ -28,15 +28,15 @@ const SHOWN_LENGTH = 60
 
 const nameOf = (path: Path): string => path.map(String).join('.')
 
-/** The path as messages show it: an item of a list that has a name, such as an audit sink, is named. */
-const shownPath = ({ nodeAt }: Source, path: Path): string => {
-  const names = path.flatMap((step, at) => {
-    const item = typeof step === 'number' ? nodeAt(path.slice(0, at + 1)) : undefined
-    const name = isMap(item) && at < path.length - 1 ? item.get('name') : undefined
-    return typeof name === 'string' && path[at + 1] !== 'name' ? [name] : []
-  })
-  return `${nameOf(path)}${names.length === 0 ? '' : ` (${names.join(', ')})`}`
-}
+/** The path as messages show it: an item of a list that has a name, such as an audit sink, is named: `sinks.0 (siem).url`. */
+const shownPath = ({ nodeAt }: Source, path: Path): string =>
+  path
+    .map((step, at) => {
+      const item = typeof step === 'number' && at < path.length - 1 ? nodeAt(path.slice(0, at + 1)) : undefined
+      const name = isMap(item) ? item.get('name') : undefined
+      return typeof name === 'string' && path[at + 1] !== 'name' ? `${String(step)} (${name})` : String(step)
+    })
+    .join('.')
 
 /** The JSON Schemas that a value at this path may follow; unions have several. */
 const schemasAt = (schema: JsonSchema, path: Path, root: JsonSchema): JsonSchema[] => {

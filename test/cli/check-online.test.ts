@@ -65,7 +65,7 @@ test('a mistake in a sink names the sink, and a required archive of segments has
   )
   try {
     const { out } = await home.deputy('check')
-    expect(out).toMatch(/audit\.sinks\.0\.colour \(siem\) is no known setting/)
+    expect(out).toMatch(/audit\.sinks\.0 \(siem\)\.colour is no known setting/)
     expect(out.match(/\(archive\)/g)).toHaveLength(1)
   } finally {
     await home.close()

@@ -181,7 +181,7 @@ describe('transaction tokens', () => {
   })
 
   it('requirement 27: are one for each call, say who began it, and are no access tokens', async () => {
-    const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme' })
+    const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', groups: ['engineering'] })
     const ask = () =>
       daemon.token({
         grant_type: TOKEN_EXCHANGE,

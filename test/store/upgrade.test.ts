@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { gunzipSync } from 'node:zlib'
@@ -50,7 +50,8 @@ beforeAll(async () => {
     ['acme.key', 'keys/acme.key'],
     ['_deputy.key', 'keys/_deputy.key'],
   ] as const)
-    await cp(join(FIXTURE, name), join(state, to))
+    // Git keeps no mode but that of a program.
+    await writeFile(join(state, to), await readFile(join(FIXTURE, name)), { mode: 0o600 })
 })
 afterAll(async () => {
   await daemon?.close()

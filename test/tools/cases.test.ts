@@ -172,7 +172,7 @@ describe('deputy test --simulate', () => {
     expect(err).toMatch(/cases\.yaml:\d+/)
     expect(err).toMatch(/outcome/)
     const bare = await test({ server: 'billing-tools', users, cases: [{ name: 'x', user: 'bob', tool: 'a' }] })
-    expect(bare.err).toMatch(/cases\.0\.expect is missing.*docs\/testing-tools\.md/s)
+    expect(bare.err).toMatch(/cases\.0 \(x\)\.expect is missing.*docs\/testing-tools\.md/s)
     expect((await runCli(world.daemon.home, ['test', 'nowhere.yaml'])).err).toBe('There is no file nowhere.yaml.\n')
     const other = await test({ server: 'nothing', users, cases: [{ name: 'x', user: 'bob', tool: 'a', expect: {} }] })
     expect(other.code).not.toBe(0)
