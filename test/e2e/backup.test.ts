@@ -1,4 +1,18 @@
-import { chown, cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import {
+  chown,
+  cp,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -139,9 +153,13 @@ describe('a backup', () => {
     const bytes = await readFile(at('one.backup'))
     for (const text of ['alice', 'deputy.yaml', (await readFile(join(daemon.home, 'state/kek'), 'utf8')).trim()])
       expect(bytes.includes(text)).toBe(false)
-    expect((await readdir(join(daemon.home, 'state'))).filter((name) => name.startsWith('backup-'))).toEqual([])
+    expect((await readdir(join(daemon.home, 'state'))).filter((name) => name.startsWith('deputy-backup-'))).toEqual([])
+    // The store in it was left behind by a verification that was killed; no process has this number.
+    const left = join(tmpdir(), `deputy-backup-99999999-${randomUUID()}`)
+    await mkdir(left, { mode: 0o700 })
     const verified = await runCli(daemon.home, ['backup', 'verify', at('one.backup'), '--key-file', at('key')])
     expect(verified.out).toContain('is whole')
+    await expect(stat(left)).rejects.toThrow(/ENOENT/)
     expect((await daemon.deputy('audit', 'query', '--event', 'store.backup', '--json')).out).toContain('"done"')
   })
 
@@ -249,6 +267,12 @@ describe('a restore', () => {
       expect(await exchange(home, 'dave', 'ledger', before)).toBe('given')
     })
     await mkdir(join(home, 'state/.restoring'))
+    // After a kill that had moved the log aside, it is found there.
+    const aside = join(home, 'state/before-restore-99991231T000000Z')
+    await mkdir(aside)
+    await rename(join(home, 'state/audit'), join(aside, 'audit'))
+    const found = await restore(home, '--replace')
+    expect([found.code, found.err]).toEqual([1, expect.stringContaining(`in ${aside}/audit, and would be undone`)])
     await expect(whileRunning(home, () => Promise.resolve())).rejects.toThrow(/a restore into .* was not finished/)
     await rm(home, { recursive: true })
   })

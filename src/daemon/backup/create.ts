@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, readFile, realpath, rm, stat } from 'node:fs/promises'
+import { readFile, realpath, rm, stat } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Clock, Random } from '#clock'
@@ -15,6 +15,7 @@ import { assertGood, inspectBackup, type BackupFacts } from './inspect.ts'
 import { headsPath, layoutOf, OWN_KEY_FILE, type Layout } from './layout.ts'
 import type { Kind, Manifest } from './manifest.ts'
 import { openFiles, type OpenFiles } from './open-files.ts'
+import { temporaryFolder } from './temporary-folder.ts'
 
 export interface BackupOrder {
   readonly home: string
@@ -44,28 +45,6 @@ export interface BackupMade {
   readonly leftOut: readonly string[]
   /** Bytes of the file of data keys; null where none was asked for. */
   readonly dataKeysBytes: number | null
-}
-
-const SNAPSHOT = /^backup-(\d+)-[\da-f-]{36}$/
-
-const isRunning = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
-
-/** A folder in the state folder for the copy of the store; those of processes that were killed are removed. */
-const snapshotFolder = async (state: string): Promise<string> => {
-  for (const name of await readdir(state)) {
-    const [, pid] = SNAPSHOT.exec(name) ?? []
-    if (pid !== undefined && !isRunning(Number(pid))) await rm(join(state, name), { recursive: true, force: true })
-  }
-  const folder = join(state, `backup-${process.pid}-${randomUUID()}`)
-  await mkdir(folder, { mode: 0o700 })
-  return folder
 }
 
 /** How often the audit log is looked at again when records left it meanwhile. */
@@ -124,7 +103,7 @@ interface Taken {
 
 /** A copy of the store that has no name any more: a kill leaves nothing of it behind. */
 const openSnapshot = async ({ state, database }: Layout): Promise<{ schema: number; files: OpenFiles }> => {
-  const folder = await snapshotFolder(state)
+  const folder = await temporaryFolder(state)
   try {
     const path = join(folder, 'deputy.db')
     snapshotStore(database, path)

@@ -1,4 +1,4 @@
-import { mkdtemp, open, rm } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseYamlFile, SETTINGS_FILE, settingsSchema, type Settings } from '#config'
@@ -7,6 +7,7 @@ import { LinkWalk, type LinksWalked } from '#foundation/audit'
 import { openBackup, type Entry, type OpenBackup } from '#foundation/backup'
 import type { Secret } from '#foundation/crypto'
 import { checkStoreFile, schemaProblem, type StoreFile } from '#foundation/store'
+import { temporaryFolder } from './temporary-folder.ts'
 import { manifestSchema, type Kind, type Manifest } from './manifest.ts'
 
 /** What a backup holds, as it was found when all of it was read. */
@@ -97,7 +98,7 @@ export const inspectBackup = async (
   { file, kind, withStore }: Inspection,
 ): Promise<BackupFacts> => {
   assertKind(backup.kind, file, kind)
-  const folder = withStore === true ? await mkdtemp(join(tmpdir(), 'deputy-backup-')) : undefined
+  const folder = withStore === true ? await temporaryFolder(tmpdir()) : undefined
   const files = { configuration: 0, audit: 0, keys: 0 }
   const walk = new LinkWalk()
   let isWalking = true

@@ -14,7 +14,7 @@ import { asOwner, ownerOf } from './as-owner.ts'
 import { readKeyFiles, tenantsWithKeys, type KeyFiles } from './data-keys.ts'
 import { inspectBackup, type BackupFacts } from './inspect.ts'
 import { readLaterLog, type LaterLog } from './later-log.ts'
-import { headsPath, layoutOf, UNFINISHED_RESTORE, type Layout } from './layout.ts'
+import { headsPath, layoutOf, SET_ASIDE, UNFINISHED_RESTORE, type Layout } from './layout.ts'
 import { assertLiveKeysFit, keysIn, keysToRestore, type KeysToRestore } from './restore-keys.ts'
 import { makeReady } from './make-ready.ts'
 import type { RestoredNote } from './restored-note.ts'
@@ -88,13 +88,20 @@ const settingsFor = ({ configured, path }: RestoreOrder, facts: BackupFacts): Se
   return settings
 }
 
+/** The log of the state folder. A restore that was killed may have moved it aside already. */
+const ownLog = async ({ state, audit }: Layout): Promise<string> => {
+  if (existsSync(audit) || !existsSync(join(state, UNFINISHED_RESTORE))) return audit
+  const aside = (await readdir(state)).filter((name) => name.startsWith(SET_ASIDE)).toSorted()
+  return aside.length === 0 ? audit : join(state, aside.at(-1)!, 'audit')
+}
+
 /** @throws DeputyError `restore_refused` where orders of an administrator would be undone without saying so */
 const findLaterLog = async (
   order: RestoreOrder,
-  { audit }: Layout,
+  layout: Layout,
   { facts, heads }: { readonly facts: BackupFacts; readonly heads: HeadFile | undefined },
 ): Promise<LaterLog | undefined> => {
-  const folder = order.log ?? (order.replaces ? audit : undefined)
+  const folder = order.log ?? (order.replaces ? await ownLog(layout) : undefined)
   const hasLog = folder !== undefined && (await readdir(folder).catch(() => [])).length > 0
   if (order.log !== undefined && !hasLog)
     throw refuse('restore_refused', {

@@ -39,7 +39,7 @@ const keyFiles = (home: string, { kek, kek_earlier }: Settings): string[] =>
 export const stateTarget = async ({ home, state, keys, database }: Layout, settings: Settings): Promise<Target> => {
   const stays = new Set([keys, `${database}.hold`, `${database}.hold-journal`, ...keyFiles(home, settings)])
   const inTheWay = (await namesIn(state)).filter(
-    (name) => !stays.has(join(state, name)) && !name.startsWith(SET_ASIDE) && !name.startsWith('backup-'),
+    (name) => !stays.has(join(state, name)) && !name.startsWith(SET_ASIDE) && !name.startsWith('deputy-backup-'),
   )
   return { folder: state, inTheWay, owner: await ownerOf(state), folderMode: 0o700 }
 }
