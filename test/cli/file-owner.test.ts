@@ -2,7 +2,7 @@ import { link, mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/prom
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { ownAsBefore, ownAsFolder } from '../../src/cli/file-owner.ts'
+import { ownAsBefore, ownAsFolder } from '../../src/cli/registry/file-owner.ts'
 
 it('a link that the owner of a folder has put there gives away nothing that is behind it', async () => {
   const root = await mkdtemp(join(tmpdir(), 'deputy-owner-'))

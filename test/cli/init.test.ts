@@ -144,7 +144,7 @@ describe('deputy init without a terminal', () => {
   })
 
   test('a stop while the files are written leaves what was there before', async () => {
-    const { writeHome } = await import('../../src/cli/new-home.ts')
+    const { writeHome } = await import('../../src/cli/init/new-home.ts')
     const stop = new AbortController()
     const files = [
       { path: 'deputy.yaml', text: 'x' },

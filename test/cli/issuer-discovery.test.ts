@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { expect, it } from 'vitest'
-import { discoverIssuer } from '../../src/cli/issuer-discovery.ts'
+import { discoverIssuer } from '../../src/cli/remote/issuer-discovery.ts'
 import { settingsSchema } from '../../src/config/settings.ts'
 
 it('what an identity provider says of itself makes no line that looks like one of Deputy', async () => {

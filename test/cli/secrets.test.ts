@@ -103,7 +103,7 @@ describe('secrets and the command line', () => {
     expect(starting.sort()).toEqual([
       'cli/commands/login.ts',
       'cli/exec/child.ts',
-      'cli/unix-user.ts',
+      'cli/registry/unix-user.ts',
       'dev/command-server.ts',
       'flows/rotation/rotators/command.ts',
     ])

@@ -9,8 +9,8 @@ import {
   OperationError,
   readAccepted,
 } from '#openapi'
-import { asCommandError } from '../api-document.ts'
-import { type ApiFile, readApiFile, readPinned } from '../api-file.ts'
+import { asCommandError } from '../registry/api-document.ts'
+import { type ApiFile, readApiFile, readPinned } from '../registry/api-file.ts'
 import { candidateRow, downstreamIn, targetOf, unknownTags } from '../api-views.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'

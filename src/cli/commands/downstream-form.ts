@@ -12,14 +12,14 @@ import {
   variablesSchema,
 } from '#config'
 import { didYouMean } from '#foundation/text'
-import { changeRegistry } from '../change-registry.ts'
-import { type ClientSecret, clientSecretOf, hasSecret, writeNewWithSecret } from '../client-secret-file.ts'
+import { changeRegistry } from '../registry/change-registry.ts'
+import { type ClientSecret, clientSecretOf, hasSecret, writeNewWithSecret } from '../registry/client-secret-file.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings, shipped } from '../home.ts'
-import { listOf, pairsOf, scopesOf } from '../option-values.ts'
-import { callbackAddress } from '../redirect-uris.ts'
-import { type DownstreamFacts, downstreamText, type FormKind, useLines } from '../registry-documents.ts'
-import { assertNewId } from '../registry-file.ts'
+import { listOf, pairsOf, scopesOf } from '../registry/option-values.ts'
+import { callbackAddress } from '../registry/redirect-uris.ts'
+import { type DownstreamFacts, downstreamText, type FormKind, useLines } from '../registry/registry-documents.ts'
+import { assertNewId } from '../registry/registry-file.ts'
 import { CommandError, exit, type Terminal } from '../terminal.ts'
 
 export interface FormOptions {

@@ -83,7 +83,7 @@ export const addListing = (parent: Command, listing: Listing, context: CommandCo
  * in its URL is seen before the first user meets it.
  */
 export const checkIssuer = async (url: string, { terminal, home }: CommandContext): Promise<void> => {
-  const { discoverIssuer } = await import('../issuer-discovery.ts')
+  const { discoverIssuer } = await import('../remote/issuer-discovery.ts')
   const { network } = await readSettings(home())
   const result = await withProgress(terminal, 'Calling the issuer', discoverIssuer(url, { home: home(), network }))
   if ('found' in result) terminal.out(`${shownText(result.found.map((line) => `found ${line}`).join('\n'))}\n`)

@@ -1,12 +1,12 @@
 /** `server add`: the file of a new MCP server, from options. */
 import type { Command } from 'commander'
-import { changeRegistry } from '../change-registry.ts'
+import { changeRegistry } from '../registry/change-registry.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
-import { assertResource, currentUser, listOf } from '../option-values.ts'
-import { serverText, type Use } from '../registry-documents.ts'
-import { assertNewId, removing, writeNew } from '../registry-file.ts'
-import { proofsOf, type ProofOptions } from '../server-proof.ts'
+import { assertResource, currentUser, listOf } from '../registry/option-values.ts'
+import { serverText, type Use } from '../registry/registry-documents.ts'
+import { assertNewId, removing, writeNew } from '../registry/registry-file.ts'
+import { proofsOf, type ProofOptions } from '../registry/server-proof.ts'
 import { CommandError, exit } from '../terminal.ts'
 
 interface AddOptions extends ProofOptions {

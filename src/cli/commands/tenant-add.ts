@@ -1,13 +1,13 @@
 /** `tenant add`: the file of a new tenant, from options. */
 import type { Command } from 'commander'
-import { changeRegistry } from '../change-registry.ts'
-import { clientSecretOf, writeNewWithSecret } from '../client-secret-file.ts'
+import { changeRegistry } from '../registry/change-registry.ts'
+import { clientSecretOf, writeNewWithSecret } from '../registry/client-secret-file.ts'
 import type { CommandContext } from '../context.ts'
 import { readSettings } from '../home.ts'
-import { claimOf } from '../option-values.ts'
-import { signInAddresses } from '../redirect-uris.ts'
-import { tenantText } from '../registry-documents.ts'
-import { assertNewId, assertUrl } from '../registry-file.ts'
+import { claimOf } from '../registry/option-values.ts'
+import { signInAddresses } from '../registry/redirect-uris.ts'
+import { tenantText } from '../registry/registry-documents.ts'
+import { assertNewId, assertUrl } from '../registry/registry-file.ts'
 import { checkIssuer } from './registry-views.ts'
 
 interface AddOptions {

@@ -1,8 +1,8 @@
 /** The check of a whole configuration folder, as `deputy check` makes it and as every command ends that writes a file. */
 import { createSystemRandom, systemClock } from '#clock'
 import { checkPrivateFiles, type Problem, type Settings, socketFolderProblems } from '#config'
-import { shipped } from './home.ts'
-import type { Terminal } from './terminal.ts'
+import { shipped } from '../home.ts'
+import type { Terminal } from '../terminal.ts'
 
 export interface Checked {
   readonly problems: readonly Problem[]

@@ -1,14 +1,14 @@
 /** The first downstream of `deputy init`: an OAuth service with a provider file. */
 import { neededVariables, type Provider, readProviders, scopeSchema, variablesSchema } from '#config'
 import { didYouMean } from '#foundation/text'
-import { type Answers, judgeText } from './answers.ts'
-import type { Judged } from './asking.ts'
-import { type ClientSecret, hasSecret } from './client-secret-file.ts'
-import { shipped } from './home.ts'
-import { askSecret, type InitContext } from './init-answers.ts'
-import { pairsOf, scopesOf } from './option-values.ts'
-import type { DownstreamFacts } from './registry-documents.ts'
-import { CommandError, exit } from './terminal.ts'
+import { type Answers, judgeText } from '../answers.ts'
+import type { Judged } from '../asking.ts'
+import { type ClientSecret, hasSecret } from '../registry/client-secret-file.ts'
+import { shipped } from '../home.ts'
+import { askSecret, type InitContext } from './answers.ts'
+import { pairsOf, scopesOf } from '../registry/option-values.ts'
+import type { DownstreamFacts } from '../registry/registry-documents.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 export interface DownstreamAnswers {
   readonly facts: DownstreamFacts

@@ -6,7 +6,7 @@ import { idSchema, loadLocations, urlSchema } from '#config'
 import { createFile, replaceFile } from '#foundation/files'
 import { nearNames } from '#foundation/text'
 import { makeFolder, ownAsBefore, ownAsFolder } from './file-owner.ts'
-import { CommandError, exit, type Terminal } from './terminal.ts'
+import { CommandError, exit, type Terminal } from '../terminal.ts'
 
 /** A document of a YAML file in the registry. */
 export interface DocumentPlace {

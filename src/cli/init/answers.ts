@@ -3,13 +3,13 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { parse } from 'yaml'
 import { idSchema, openIssuerClaim, type Settings, settingsSchema, urlSchema } from '#config'
-import { type Answers, judgeBy, judgeText, valueOf } from './answers.ts'
-import { askYes, type Judged } from './asking.ts'
-import { type ClientSecret, givenSecret } from './client-secret-file.ts'
-import { type InitSettings, settingsText } from './init-settings.ts'
-import { discoverIssuer } from './issuer-discovery.ts'
-import { assertResource, claimOf, currentUser } from './option-values.ts'
-import type { ServerFacts, TenantFacts } from './registry-documents.ts'
+import { type Answers, judgeBy, judgeText, valueOf } from '../answers.ts'
+import { askYes, type Judged } from '../asking.ts'
+import { type ClientSecret, givenSecret } from '../registry/client-secret-file.ts'
+import { type InitSettings, settingsText } from './settings.ts'
+import { discoverIssuer } from '../remote/issuer-discovery.ts'
+import { assertResource, claimOf, currentUser } from '../registry/option-values.ts'
+import type { ServerFacts, TenantFacts } from '../registry/registry-documents.ts'
 import {
   judgeKey,
   judgeUser,
@@ -17,8 +17,8 @@ import {
   type ProofOfServer,
   type ProofOptions,
   proofsOf,
-} from './server-proof.ts'
-import { CommandError, exit, type Terminal, withProgress } from './terminal.ts'
+} from '../registry/server-proof.ts'
+import { CommandError, exit, type Terminal, withProgress } from '../terminal.ts'
 
 export interface InitOptions extends ProofOptions {
   tenant?: string

@@ -6,7 +6,7 @@ import { basename, dirname, join } from 'node:path'
 import { SETTINGS_FILE } from '#config'
 import { createFile, makeFolders, syncFolder } from '#foundation/files'
 import { FOLDERS, type NewFile } from './skeleton.ts'
-import { CommandError, exit } from './terminal.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 /** A folder that was written. */
 export interface NewHome {

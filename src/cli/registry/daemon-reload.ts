@@ -1,8 +1,8 @@
 /** Whether a running daemon has taken over files that a command has changed. */
 import { z } from 'zod'
 import { formatProblem } from '#config'
-import { adminSocket } from './home.ts'
-import { type SocketAnswer, sendOverSocket } from './socket-client.ts'
+import { adminSocket } from '../home.ts'
+import { type SocketAnswer, sendOverSocket } from '../socket-client.ts'
 
 export const reloadSchema = z.looseObject({
   applied: z.boolean(),

@@ -12,8 +12,8 @@ import type { Secret } from '#foundation/crypto'
 import { createConnectionGuard } from '#foundation/outbound'
 import type { SecretOrder } from '#listeners/admin-api'
 import type { RemoteContext, RemoteRequest, RemoteResult } from './remote-request.ts'
-import { callDaemon } from './socket-client.ts'
-import { CommandError, exit } from './terminal.ts'
+import { callDaemon } from '../socket-client.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 interface Found {
   readonly server: AuthorizationServer

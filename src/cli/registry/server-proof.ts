@@ -7,8 +7,8 @@ import { createSystemRandom } from '#clock'
 import { type Attestation, serverSchema } from '#config'
 import { randomText, Secret } from '#foundation/crypto'
 import { hashClientSecret } from '#identity/workload'
-import type { Judged } from './asking.ts'
-import { CommandError, exit, type Terminal } from './terminal.ts'
+import type { Judged } from '../asking.ts'
+import { CommandError, exit, type Terminal } from '../terminal.ts'
 import { findUser, uidOf } from './unix-user.ts'
 
 export interface ProofOptions {

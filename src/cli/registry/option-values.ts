@@ -3,7 +3,7 @@ import { userInfo } from 'node:os'
 import { openIssuerClaim, resourceSchema } from '#config'
 import type { TenantFacts } from './registry-documents.ts'
 import { assertUrl } from './registry-file.ts'
-import { CommandError, exit } from './terminal.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 /** `NAME=VALUE` pairs. @throws CommandError `usage` */
 export const pairsOf = (option: string, texts: readonly string[] = []): Record<string, string> =>

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Random } from '#clock'
 import { examples, SETTINGS_FILE, settingsTemplate } from '#config'
 import { newKeyText } from '#foundation/crypto'
-import { shippedPolicies } from './home.ts'
+import { shippedPolicies } from '../home.ts'
 
 /** A file to write: its path below the configuration folder, and its text. */
 export interface NewFile {

@@ -1,5 +1,5 @@
 import { createEgress, type Egress, readHostRoutes } from '#foundation/outbound'
-import type { readSettings } from './home.ts'
+import type { readSettings } from '../home.ts'
 
 type Network = Awaited<ReturnType<typeof readSettings>>['network']
 

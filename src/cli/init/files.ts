@@ -2,11 +2,17 @@
 import type { Random } from '#clock'
 import { settingsSchema } from '#config'
 import { parse } from 'yaml'
-import type { ServerAnswers, TenantAnswers } from './init-answers.ts'
-import type { DownstreamAnswers } from './init-downstream.ts'
-import { settingsText } from './init-settings.ts'
-import { callbackAddress, signInAddresses } from './redirect-uris.ts'
-import { downstreamText, permissionTest, permissionText, serverText, tenantText } from './registry-documents.ts'
+import type { ServerAnswers, TenantAnswers } from './answers.ts'
+import type { DownstreamAnswers } from './downstream.ts'
+import { settingsText } from './settings.ts'
+import { callbackAddress, signInAddresses } from '../registry/redirect-uris.ts'
+import {
+  downstreamText,
+  permissionTest,
+  permissionText,
+  serverText,
+  tenantText,
+} from '../registry/registry-documents.ts'
 import { type NewFile, skeletonFiles } from './skeleton.ts'
 
 /** What was answered, from the tenant on. */

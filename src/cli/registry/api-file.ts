@@ -5,7 +5,7 @@ import { stringify } from 'yaml'
 import { type Api, API_FOLDER, apiSchema, documentDigest, formatProblem, loadLocations, parseYamlFile } from '#config'
 import { didYouMean } from '#foundation/text'
 import type { ApiDocument, Candidate } from '#openapi'
-import { CommandError, exit } from './terminal.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 /** The accepted document as it is kept: one value a line, so that a version control system shows what a change is. */
 export const documentText = ({ root }: ApiDocument): string => `${JSON.stringify(root, null, 1)}\n`

@@ -6,7 +6,7 @@ import { Secret, secretText } from '#foundation/crypto'
 import { createFile } from '#foundation/files'
 import { makeFolder, ownAsDaemon } from './file-owner.ts'
 import { removing, type Undo, writeNew } from './registry-file.ts'
-import { CommandError, exit, type Terminal } from './terminal.ts'
+import { CommandError, exit, type Terminal } from '../terminal.ts'
 
 /** Where a document finds the secret, and the secret where it is still to be written there. */
 export interface ClientSecret {

@@ -13,7 +13,7 @@ import {
   upgradeDocument,
   versionOf,
 } from '#openapi'
-import { CommandError, exit } from './terminal.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 /** A document that was read, and all that can be said of it. */
 export interface ReadDocument {

@@ -9,10 +9,10 @@ import {
   usableScopes,
 } from '#credentials/provider'
 import { createConnectionGuard } from '#foundation/outbound'
-import { shipped } from './home.ts'
+import { shipped } from '../home.ts'
 import { clientAt } from './remote-client.ts'
 import type { RemoteContext, RemoteRequest, RemoteResult } from './remote-request.ts'
-import { CommandError, exit } from './terminal.ts'
+import { CommandError, exit } from '../terminal.ts'
 
 /** An id for a server by its host: `linear-mcp` for mcp.linear.app. It differs from the ids of shipped providers, which are for the APIs. */
 export const idForServer = (url: string): string => {

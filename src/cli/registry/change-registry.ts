@@ -4,11 +4,11 @@ import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 import { formatProblem, type Problem, SETTINGS_FILE } from '#config'
 import { lockFolder } from '#foundation/files'
-import { type Checked, checkHome } from './check-home.ts'
+import { type Checked, checkHome } from '../check/check-home.ts'
 import { daemonReload } from './daemon-reload.ts'
-import { readSettings } from './home.ts'
+import { readSettings } from '../home.ts'
 import type { Undo } from './registry-file.ts'
-import { CommandError, exit, shownText, type Terminal } from './terminal.ts'
+import { CommandError, exit, shownText, type Terminal } from '../terminal.ts'
 
 /** What a change has done. */
 export interface Change {

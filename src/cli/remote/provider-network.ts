@@ -1,6 +1,6 @@
 /** Requests to providers by commands: through the guard of the daemon, by the settings of the home. */
 import type { Egress } from '#foundation/outbound'
-import { readSettings } from './home.ts'
+import { readSettings } from '../home.ts'
 import { egressOf } from './egress.ts'
 
 export interface ProviderNetwork {
