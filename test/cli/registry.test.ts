@@ -146,7 +146,7 @@ describe('fault 31: the commands that add to the registry', () => {
     expect(await runCli(join(home.home, 'empty'), ['tenant', 'add', 'x', '--issuer', ISSUER])).toEqual({
       code: exit.configuration,
       out: '',
-      err: expect.stringContaining('Next: deputy init'),
+      err: expect.stringContaining(': deputy init'),
     })
     await rm(join(home.home, 'tenants'), { recursive: true })
     await writeFile(join(home.home, 'tenants'), '')
