@@ -29,7 +29,10 @@ const segmentsOf = (disk: SimulatedDisk): string[] =>
 
 /** The ids of all records, after the chain was walked along. */
 const recordsOf = (disk: SimulatedDisk): { ids: string[]; problem: string | undefined } => {
-  const walk = new ChainWalk(known)
+  // A signature counts under the name of its key alone.
+  const verifySignature: typeof known.verifySignature = (kid, ...rest) =>
+    kid === signer(new Uint8Array()).kid && known.verifySignature(kid, ...rest)
+  const walk = new ChainWalk({ ...known, verifySignature })
   const ids: string[] = []
   for (const path of segmentsOf(disk)) {
     const content = disk.contentOf(path)
@@ -250,9 +253,14 @@ describe('segments on a disk that loses what was not synced', () => {
     model.writer.close()
     const paths = segmentsOf(model.disk)
     const contents = paths.map((path) => model.disk.contentOf(path))
-    /** What no proof can cover: the time in the header of a segment that is not sealed, and unused bits of base64. */
+    /**
+     * What no proof can cover: the time in the header of a segment that is not sealed, unused bits of base64, the end of the last line, and room from its
+     * beginning or that of a sector on, which is what a batch leaves that the power has torn.
+     */
     const isFree = (content: Buffer, byte: number, isSealed: boolean): boolean => {
       const headerEnd = content.indexOf(10)
+      const isRoom = content[byte] === 0
+      if (isRoom ? byte % 512 === 0 || content[byte - 1] !== 0 : content[byte + 1] === 0) return true
       if (!isSealed && byte < headerEnd) return byte > content.lastIndexOf('"at":', headerEnd) + 4
       return content.toString('latin1', byte + 1, byte + 3) === '"}' && content[byte - 86] === 0x22
     }
