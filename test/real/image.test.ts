@@ -174,6 +174,9 @@ describe.skipIf(!canBuild)('the container image', () => {
       expect(spawnSync(process.execPath, args, { env: { DEPUTY_SOCKET: socket } }).status).toBe(0)
       expect((await stat(socket)).gid).toBe(7881)
     } finally {
+      // The first process of the namespace: as another user it no longer ends with unshare (prctl(2), PR_SET_PDEATHSIG).
+      const inside = spawnSync('pgrep', ['-P', String(child.pid)], { encoding: 'utf8' }).stdout
+      for (const pid of inside.split('\n').filter((line) => line !== '')) process.kill(Number(pid), 'SIGKILL')
       child.kill('SIGKILL')
       await ended
     }
