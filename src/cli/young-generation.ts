@@ -15,11 +15,9 @@ const regulate = (): void => {
 
 /**
  * Keeps the room for new objects of this process small for as long as it runs. On a machine with much memory V8 lets it
- * grow to 128 MB, more than
- * the rest of the heap; a request needs its objects for a few milliseconds, so that a smaller room costs little. With
- * this it is 16 to 32 MB. The flag `--max-semi-space-size` counts at the start of a process alone, and a program that
- * is started by its
- * name has no flags; the factor is read at each growth.
+ * grow to 128 MB, more than the rest of the heap; a request needs its objects for a few milliseconds, so that a smaller
+ * room costs little. With this it is 16 to 32 MB. The flag `--max-semi-space-size` counts at the start of a process
+ * alone, and a program that is started by its name has no flags; the factor is read at each growth.
  */
 export const keepYoungGenerationSmall = (): void => {
   regulate()

@@ -43,8 +43,7 @@ const watchdogInterval = (
 
 /**
  * Tells the service manager how the daemon is. A main thread that is stuck sends no sign of life, and the manager
- * starts the daemon
- * anew. What the manager does not take is logged and stops nothing.
+ * starts the daemon anew. What the manager does not take is logged and stops nothing.
  */
 export const createServiceManager = (options: ServiceManagerOptions): ServiceManager => {
   const { environment, pid, monotonicMicroseconds, logger, atEnd } = options

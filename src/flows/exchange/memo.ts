@@ -13,8 +13,8 @@ import type { TokenRequest } from './request.ts'
 
 /**
  * The first three steps of an exchange (who calls, for whom, for what) are a function of their inputs. Of a request
- * that comes again with the same inputs
- * what they proved is looked up. The credential, the record, and the check after the record are those of every request.
+ * that comes again with the same inputs what they proved is looked up. The credential, the record, and the check after
+ * the record are those of every request.
  *
  * The inputs, and where each of them is held (docs/decisions/0029-memo.md):
  * - the form, and every fact of the kernel about the calling process: the key, as a digest;

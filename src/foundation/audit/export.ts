@@ -53,8 +53,7 @@ async function* exportFiles(files: readonly SegmentFile[]): AsyncIterable<Uint8A
 
 /**
  * Everything by which the chains can be verified elsewhere, as docs/audit-format.md says it: a first line with the
- * public keys, each
- * chain as segments, and a last line, without which the export was cut off.
+ * public keys, each chain as segments, and a last line, without which the export was cut off.
  * @param nodes default: every node that has a chain
  */
 export async function* exportChains(

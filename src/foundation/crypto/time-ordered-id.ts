@@ -2,8 +2,8 @@ import type { Clock, Random } from '#clock'
 
 /**
  * Crockford's base32 in small letters. Its order is that of the bytes, and also that of every collation of a database,
- * because it
- * has digits and one case alone; base64url's order is neither. It lacks letters that are taken for another one.
+ * because it has digits and one case alone; base64url's order is neither. It lacks letters that are taken for another
+ * one.
  */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
 /** Two characters for each ten bits. */
@@ -43,10 +43,8 @@ const randomBits = (bytes: Uint8Array): string => {
 
 /**
  * Makes ids that are told apart and sort by the time at which they were made: a ULID in small letters, 48 bits of time
- * and 80 of
- * randomness. What is indexed by them is written at one end of the index, where a random id makes a page of its own
- * dirty for each row. An
- * id tells when it was made, and is no secret.
+ * and 80 of randomness. What is indexed by them is written at one end of the index, where a random id makes a page of
+ * its own dirty for each row. An id tells when it was made, and is no secret.
  */
 export const createTimeOrderedIds = ({
   clock,

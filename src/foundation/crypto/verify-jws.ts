@@ -55,9 +55,8 @@ const p256KeyOf = (key: unknown): KeyObject | undefined => {
 
 /**
  * Verifies the signature of a compact JWS. jose reads the header, chooses the key among those of a set, and judges
- * everything that is not
- * plain ES256. Only the computation is ours for that: WebCrypto, through which jose verifies, copies the key for
- * each signature, which costs the main thread three times as much as asking `node:crypto`.
+ * everything that is not plain ES256. Only the computation is ours for that: WebCrypto, through which jose verifies,
+ * copies the key for each signature, which costs the main thread three times as much as asking `node:crypto`.
  * @param key as jose takes it
  * @throws jose's errors
  */

@@ -64,8 +64,7 @@ let loaded: Promise<Calls> | undefined
 
 /**
  * `struct sockaddr_un`, whose family is in the order of the machine: every one that Node runs on here is little endian.
- * A path
- * that begins with `@` is a name without a file (unix(7), abstract), which has no zero at its end.
+ * A path that begins with `@` is a name without a file (unix(7), abstract), which has no zero at its end.
  */
 const addressOf = (path: string): Buffer => {
   const bytes = path.startsWith('@') ? Buffer.from(`\0\0\0${path.slice(1)}`) : Buffer.from(`\0\0${path}\0`)
@@ -95,8 +94,7 @@ const sendOne = async (
 
 /**
  * Sends messages as datagrams to a Unix socket, which Node cannot. The kernel puts each into the queue of the receiver
- * or
- * refuses it (unix(7)): a receiver that dies loses its queue.
+ * or refuses it (unix(7)): a receiver that dies loses its queue.
  * @throws DatagramError
  */
 export const sendDatagrams = async (path: string, messages: readonly string[], signal: AbortSignal): Promise<void> => {

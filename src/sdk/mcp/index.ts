@@ -1,7 +1,6 @@
 /**
  * `deputy-sdk/mcp`: an MCP server over HTTP, for `@modelcontextprotocol/server` 2.x, whose users Deputy verifies and
- * whose
- * credentials Deputy keeps.
+ * whose credentials Deputy keeps.
  *
  *     const listener = createMcpListener({}, (deputy) => {
  *       const server = new McpServer({ name: 'notes', version: '1.0.0' }, deputy.options)

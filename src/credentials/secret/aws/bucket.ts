@@ -32,9 +32,8 @@ const failure = (error: unknown): DeliveryError => {
 
 /**
  * Objects of a bucket of S3, or of a service that is compatible, that are written once: with `If-None-Match`, the
- * SHA-256 of the content, and
- * Object Lock where the settings ask for it. The SDK makes its own connections: the endpoint is one of AWS or of the
- * settings.
+ * SHA-256 of the content, and Object Lock where the settings ask for it. The SDK makes its own connections: the
+ * endpoint is one of AWS or of the settings.
  */
 export const openBucket = (options: BucketOptions) => {
   const { bucket: Bucket, prefix, retain, now, endpoint } = options

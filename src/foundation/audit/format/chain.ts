@@ -63,8 +63,8 @@ export const unlinkedText = (columns: Columns, detail: string): string =>
 
 /**
  * The next link of a chain. Its body is the record as JSON with its fields in a fixed order, the hash of the link
- * before
- * among them; its hash is the SHA-256 of that very text. Changing, removing or moving a link breaks all links after it.
+ * before among them; its hash is the SHA-256 of that very text. Changing, removing or moving a link breaks all links
+ * after it.
  */
 export const linkText = (head: Head, unlinked: string): Head & { readonly body: string } => {
   const seq = head.seq + 1

@@ -31,10 +31,8 @@ const nameOf = ({ node, seq }: SignedHead): string => `record ${seq} of the node
 
 /**
  * Keeps the newest signed head of every chain in a file outside of the store, so that an end that is cut off, written
- * anew or taken
- * from an older copy is missed. A head that the store has no more is kept until a person acknowledges it, whatever the
- * chain
- * becomes.
+ * anew or taken from an older copy is missed. A head that the store has no more is kept until a person acknowledges it,
+ * whatever the chain becomes.
  */
 export class HeadKeeper {
   readonly #options: HeadKeeperOptions

@@ -138,10 +138,8 @@ export const emptyTables = async (
 
 /**
  * Takes the records of an earlier version out of the tables into segments, once. They are written into a folder beside,
- * which
- * gets its name when it is whole: a process that is killed meanwhile begins anew, and one that is killed later goes on
- * with
- * removing what the tables have still.
+ * which gets its name when it is whole: a process that is killed meanwhile begins anew, and one that is killed later
+ * goes on with removing what the tables have still.
  * @returns what is not as it should be in the chain that was moved, each as a sentence
  * @throws DeputyError `store_unavailable`, `start_failed`
  */

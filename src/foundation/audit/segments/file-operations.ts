@@ -26,8 +26,7 @@ export interface FileState {
 
 /**
  * What the writer of segments asks of a file system. A test gives it a disk that loses what was not synced. All of it
- * is
- * synchronous: the writer has a thread of its own, and each step follows the one before. They throw what the system
+ * is synchronous: the writer has a thread of its own, and each step follows the one before. They throw what the system
  * says.
  */
 export interface FileOperations {

@@ -16,8 +16,7 @@ import type { Scanned } from './scan.ts'
 const ROOM = 1_048_576
 /**
  * Room is written by pieces of this size. The kernel keeps a piece of a file in memory in units as large as it was
- * written at
- * first, and counts and may write the whole unit for each batch that touches it.
+ * written at first, and counts and may write the whole unit for each batch that touches it.
  */
 const PIECE = Buffer.alloc(8192)
 /** What a disk may write again with a batch, because the batch begins in the middle of it. */

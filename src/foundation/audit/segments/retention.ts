@@ -33,8 +33,7 @@ export interface Pruned {
 
 /**
  * The segments whose time is over: the oldest ones, without a gap, and never the newest of the sealed ones, because the
- * next start
- * reads the last checkpoint there.
+ * next start reads the last checkpoint there.
  */
 export const removableSegments = (
   sealed: readonly SealedSegment[],
@@ -68,10 +67,8 @@ const rangeOf = (node: string, { footer }: SealedSegment, prove: PruneOptions['p
 
 /**
  * Removes the records of segments whose time is over. Their footers stay, and a record explains each: of those that
- * were removed
- * before as well, because the record that explained them goes with its own segment one day. The record is durable
- * before anything is
- * removed, so that a kill in between leaves records that are still there.
+ * were removed before as well, because the record that explained them goes with its own segment one day. The record is
+ * durable before anything is removed, so that a kill in between leaves records that are still there.
  * @throws DeputyError `store_unavailable`, `audit_unavailable`
  */
 export const prune = async (

@@ -166,8 +166,7 @@ const skipZeros = (bytes: Buffer, at: number): number => {
 
 /**
  * Whether the bytes are what a power failure leaves of one batch: sectors that were written, and others that are as
- * they were,
- * room. Nothing that was written after the batch can be among them.
+ * they were, room. Nothing that was written after the batch can be among them.
  * @param offset where they are in the file
  */
 const isTorn = (bytes: Buffer, offset: number): boolean => {

@@ -65,8 +65,7 @@ export class ChainConflict extends Error {}
 
 /**
  * Writes one chain into segments. One process may do that at a time, and one thread of it. Every method returns when
- * what
- * it wrote is on the disk, and throws when it is not: then nothing of it is part of the chain.
+ * what it wrote is on the disk, and throws when it is not: then nothing of it is part of the chain.
  */
 export class SegmentWriter {
   readonly #options: WriterOptions

@@ -86,9 +86,9 @@ export interface Delivered {
 
 /**
  * Sends rows in their order. What the receiver refuses is divided until the records that it refuses are alone: they are
- * passed
- * over, so that who can bring about one such record cannot hide all that follow. A receiver that refuses everything is
- * broken, and nothing is passed over: a record counts as refused only where another one is accepted beside it.
+ * passed over, so that who can bring about one such record cannot hide all that follow. A receiver that refuses
+ * everything is broken, and nothing is passed over: a record counts as refused only where another one is accepted
+ * beside it.
  * @param confirmed called with each row up to which everything is confirmed or refused
  * @throws DeliveryError, and errors of connections
  */

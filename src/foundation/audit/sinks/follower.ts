@@ -53,8 +53,8 @@ export interface FollowerOptions {
 
 /**
  * A sink that no caller waits for. It reads the store by pages and holds one batch at a time, so that a receiver that
- * is slow, silent
- * or away holds up no record and takes no memory; what it missed it gets in order as soon as it is back.
+ * is slow, silent or away holds up no record and takes no memory; what it missed it gets in order as soon as it is
+ * back.
  */
 export class Follower {
   readonly #options: FollowerOptions

@@ -103,8 +103,7 @@ export interface OtlpOptions {
 
 /**
  * Logs in the JSON of OTLP/HTTP. What the receiver reports as rejected within a batch that it took is not sent again,
- * as the
- * protocol says; it counts as refused.
+ * as the protocol says; it counts as refused.
  */
 export const createOtlpDelivery = (
   of: Pick<Delivery, 'name' | 'limits'>,

@@ -39,16 +39,14 @@ export interface PositionOptions {
 
 /**
  * What a position's proof covers. Without it, who can write the store could move a position forward, and the records
- * between would
- * never reach the sink.
+ * between would never reach the sink.
  */
 const positionText = (node: string, sink: string, { seq, hash, mark }: Head & { readonly mark: string }): string =>
   `audit sink position\n${JSON.stringify([node, sink, seq, hash, mark])}`
 
 /**
  * Up to where a sink has confirmed the chain of this node. It is written to the store after the confirmation, now and
- * then and
- * at the end, so that it is never ahead of what was confirmed.
+ * then and at the end, so that it is never ahead of what was confirmed.
  */
 export class SinkPosition {
   readonly #options: PositionOptions

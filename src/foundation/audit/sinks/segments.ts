@@ -52,10 +52,8 @@ const nameOf = (node: string, number: number): string => `${node}/${String(numbe
 
 /**
  * Sealed segments of docs/audit-format.md, numbered from 1. A segment ends with a record that a checkpoint signs,
- * wherever there is one,
- * so that every checkpoint is in the archive. A segment that is there already, because the daemon ended before it had
- * written its position,
- * is read, compared and taken over.
+ * wherever there is one, so that every checkpoint is in the archive. A segment that is there already, because the
+ * daemon ended before it had written its position, is read, compared and taken over.
  */
 export class SegmentDelivery implements Delivery {
   readonly name: string

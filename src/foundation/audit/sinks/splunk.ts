@@ -30,16 +30,14 @@ const codeOf = (text: string): z.output<typeof answerSchema> | undefined => {
 
 /**
  * Codes about the events of a request; the others are about the token, the index or the server. 5: no data, 6: invalid
- * data
- * format, 12 and 13: no or an empty event, 15: error in the handling of indexed fields.
+ * data format, 12 and 13: no or an empty event, 15: error in the handling of indexed fields.
  * https://docs.splunk.com/Documentation/Splunk/latest/Data/TroubleshootHTTPEventCollector
  */
 const REFUSES_CONTENT = new Set([5, 6, 12, 13, 15])
 
 /**
  * The HTTP Event Collector of Splunk. Only status 200 with the code 0 in the answer confirms: a proxy before the
- * collector may
- * answer 200 by itself.
+ * collector may answer 200 by itself.
  */
 export const createSplunkDelivery = (
   of: Pick<Delivery, 'name' | 'limits'>,

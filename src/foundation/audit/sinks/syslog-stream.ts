@@ -31,14 +31,10 @@ const open = (place: SyslogPlace): Socket => {
 
 /**
  * Sends a batch over a connection of its own, and takes its orderly end for the confirmation. Syslog has no
- * acknowledgement, and
- * a write that succeeds says only that the kernel has the bytes. But a receiver that has read everything up to our end
- * of the
- * connection ends it as well; one that closes or dies before that resets it (RFC 9293 section 3.10.4), or ends it too
- * early.
- * An end that comes within a round trip of the last byte may have been sent before that byte arrived, so that the batch
- * is ended
- * a round trip later.
+ * acknowledgement, and a write that succeeds says only that the kernel has the bytes. But a receiver that has read
+ * everything up to our end of the connection ends it as well; one that closes or dies before that resets it (RFC 9293
+ * section 3.10.4), or ends it too early. An end that comes within a round trip of the last byte may have been sent
+ * before that byte arrived, so that the batch is ended a round trip later.
  * @throws DeliveryError, and errors of connections
  */
 const sendBatch = async (place: SyslogPlace, text: string, signal: AbortSignal): Promise<void> => {

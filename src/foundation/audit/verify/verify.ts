@@ -67,8 +67,7 @@ const claimsOver = (gap: Gap, removals: ReadonlyMap<number, Claim>): Claim[] => 
 
 /**
  * What a walk found, with its claims held against their proofs: the chain needs no key, so who can write the store
- * could
- * write such a record, too.
+ * could write such a record, too.
  */
 export const judge = ({ node, gaps, removed, claims, problem }: Walked, isProved: IsProved): Judged => {
   const proved = new Map(claims.filter(({ text, proof }) => isProved(text, proof)).map((claim) => [claim.text, claim]))
@@ -137,8 +136,7 @@ const walkHere = (store: AuditStore): WalkChain =>
 
 /**
  * Whether a search in segments finds every order. The index is no part of the chain, and who can write it could hide an
- * order from a start,
- * which puts back those that the database has lost.
+ * order from a start, which puts back those that the database has lost.
  */
 const hiddenOrder = async (store: AuditStore, { node, orders }: Walked): Promise<Problem | undefined> => {
   if (store.segments === undefined || orders.length === 0) return undefined
@@ -156,8 +154,7 @@ const hiddenOrder = async (store: AuditStore, { node, orders }: Walked): Promise
 
 /**
  * Verifies the chain of every node that has one, or had one as a known head says: the own first. Of one that does not
- * hold,
- * the first problem is told.
+ * hold, the first problem is told.
  */
 export const verifyChains = async (
   store: AuditStore,

@@ -106,9 +106,8 @@ class Found extends Error {
 
 /**
  * Walks along one chain, line by line, and holds it against its checkpoints and the heads that are known elsewhere. A
- * changed,
- * missing or moved record breaks the chain; an end that was cut off or written anew is missed by a checkpoint or a
- * known head.
+ * changed, missing or moved record breaks the chain; an end that was cut off or written anew is missed by a checkpoint
+ * or a known head.
  */
 export class ChainWalk {
   readonly #known: KnownOfChain

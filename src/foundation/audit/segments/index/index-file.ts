@@ -80,8 +80,7 @@ const MAX_KEPT = 20_000
 
 /**
  * The index of a chain in segments: an SQLite file that may go or be wrong at any time, for it is made of the segments
- * alone.
- * It holds where each record is and what it is found by, words as numbers; texts are read from the segments.
+ * alone. It holds where each record is and what it is found by, words as numbers; texts are read from the segments.
  */
 export class IndexFile {
   readonly #database: DatabaseSync
