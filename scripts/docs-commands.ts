@@ -109,7 +109,7 @@ export const problemOf = (program: Command, { line, isWhole }: Named): string | 
 }
 
 /** The program with every command, which prints nothing. */
-const wholeProgram = (): Promise<Command> =>
+export const wholeProgram = (): Promise<Command> =>
   createProgram({
     out: () => undefined,
     err: () => undefined,

@@ -1,6 +1,7 @@
 /** What `deputy dev` prints. */
 import { join } from 'node:path'
 import type { DevWorld } from '#dev'
+import { shellWord } from './shell-word.ts'
 import type { Terminal } from './terminal.ts'
 
 /** A world as data; `deputy dev --json` prints it. */
@@ -42,14 +43,10 @@ interface Given {
   readonly downstream: string
 }
 
-/** A word for a shell. */
-const quoted = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`
-
 /** How the author has called this program: npm says so to what it starts. */
 export const calledAs = (environment: Terminal['environment'], program: Program): string => {
   // By its path: in npm's registry the name `deputy` is another project, which npx would run where it finds no other.
-  if (environment['npm_command'] === 'exec') return `${quoted(program.node)} ${quoted(program.file)}`
+  if (environment['npm_command'] === 'exec') return `${shellWord(program.node)} ${shellWord(program.file)}`
   return environment['npm_lifecycle_event'] === 'deputy' ? 'npm run -s deputy --' : 'deputy'
 }
 
@@ -59,7 +56,7 @@ const FORM = (fields: Readonly<Record<string, string>>): string =>
     .join(' ')
 
 const exchangeLine = (socket: string, downstream: string): string =>
-  `CREDENTIAL=$(curl -s --unix-socket ${quoted(socket)} http://localhost/oauth2/token ${FORM({
+  `CREDENTIAL=$(curl -s --unix-socket ${shellWord(socket)} http://localhost/oauth2/token ${FORM({
     grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
     subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
     subject_token: '$TOKEN',
@@ -70,7 +67,7 @@ const exchangeLine = (socket: string, downstream: string): string =>
 const toolLine = ({ kind, resource }: DevWorld): string => {
   const [method, params] =
     kind === 'example' ? ['tools/call', '"params":{"name":"list_notes","arguments":{}}'] : ['tools/list', '"params":{}']
-  return `curl -s ${quoted(resource)} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -d '{"jsonrpc":"2.0","id":1,"method":"${method}",${params}}'`
+  return `curl -s ${shellWord(resource)} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -d '{"jsonrpc":"2.0","id":1,"method":"${method}",${params}}'`
 }
 
 /** @param token of alice for the author's server */
@@ -89,12 +86,12 @@ export const worldView = (world: DevWorld, token: string, given: Given): WorldVi
     users: Object.entries(given.users).map(([user, { groups, about }]) => ({ user, groups, about })),
     token,
     next: {
-      home: `export DEPUTY_HOME=${quoted(home)}`,
-      token: `TOKEN=$(${called} dev token --user alice --home ${quoted(home)})`,
+      home: `export DEPUTY_HOME=${shellWord(home)}`,
+      token: `TOKEN=$(${called} dev token --user alice --home ${shellWord(home)})`,
       exchange: exchangeLine(socket, given.downstream),
       call: `curl -s -w '\\n' -H "Authorization: Bearer $CREDENTIAL" ${api}/notes`,
       ...(world.kind === 'stdio' ? {} : { tool: toolLine(world) }),
-      ...(world.kind === 'stdio' ? { connect: `${called} login --tenant acme --home ${quoted(home)}` } : {}),
+      ...(world.kind === 'stdio' ? { connect: `${called} login --tenant acme --home ${shellWord(home)}` } : {}),
     },
   }
 }
@@ -121,7 +118,7 @@ const serverRows = (
         [
           'start it with',
           Object.entries(environment)
-            .map(([name, value]) => `${name}=${quoted(value)}`)
+            .map(([name, value]) => `${name}=${shellWord(value)}`)
             .join(' '),
         ],
       ]

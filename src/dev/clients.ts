@@ -1,4 +1,4 @@
-/** How the known MCP clients are told of the author's server, each with the page of its makers that says so. */
+/** The configuration with which each known MCP client calls the author's server, and the page where its makers document that. */
 
 export interface ClientSnippet {
   readonly client: string

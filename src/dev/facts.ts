@@ -19,6 +19,7 @@ export const TOKEN_SECONDS = 3600
 export const SCOPES = ['notes:read', 'notes:write'] as const
 
 export const LOOPBACK = '127.0.0.1'
+export const originAt = (port: number): string => `http://${LOOPBACK}:${port}`
 
 /** A user of a provider of the world. */
 export interface DevUser {

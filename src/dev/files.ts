@@ -6,18 +6,16 @@ import { parseDocument } from 'yaml'
 import { createSystemRandom } from '#clock'
 import { newKeyText } from '#foundation/crypto'
 import { createFile, makeFolders, replaceFile } from '#foundation/files'
-import { DOWNSTREAM, LOOPBACK, SERVER, SERVICE_CLIENT, SIGN_IN_CLIENT, TENANT } from './facts.ts'
+import { DOWNSTREAM, LOOPBACK, originAt, SERVER, SERVICE_CLIENT, SIGN_IN_CLIENT, TENANT } from './facts.ts'
 import { DEV_FOLDER, PORT_NAMES, type Ports, type State } from './state.ts'
 
 /** The kind of the author's server: the example, one over HTTP, one over stdio, or none. */
 export type ServerKind = 'example' | 'http' | 'stdio' | 'none'
 
-const origin = (port: number): string => `http://${LOOPBACK}:${port}`
-
 const settings = ({ deputy, tools }: Ports): string => `# The daemon of a development world, which \`deputy dev\` runs.
 # Every other file of this folder is read again when it changes; this one waits for the next start.
 environment: development
-issuer: ${origin(deputy)}
+issuer: ${originAt(deputy)}
 listen:
   connect: ${LOOPBACK}:${deputy}
   mcp: ${LOOPBACK}:${tools}
@@ -28,9 +26,9 @@ const tenant = ({ idp }: Ports): string => `# The company. Its users sign in at 
 tenant: ${TENANT}
 name: Acme
 issuers:
-  - issuer: ${origin(idp)}
+  - issuer: ${originAt(idp)}
 sign_in:
-  issuer: ${origin(idp)}
+  issuer: ${originAt(idp)}
   client_id: ${SIGN_IN_CLIENT}
   client_secret: { file: secrets/sign-in }
 `
@@ -38,7 +36,7 @@ sign_in:
 const provider = ({ service }: Ports): string => `# Facts about the OAuth provider of the notes service.
 provider: notes
 name: Notes
-issuer: ${origin(service)}
+issuer: ${originAt(service)}
 discovery: true
 refresh: { rotates: true, narrows: true }
 revocation: rfc7009
@@ -60,7 +58,7 @@ scopes:
   notes:read: Read your notes
   notes:write: Change your notes
 inject:
-  hosts: [${origin(service)}]
+  hosts: [${originAt(service)}]
   as: { header: Authorization, value: "Bearer {credential}" }
 `
 

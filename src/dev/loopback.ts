@@ -1,9 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseYamlFile, SETTINGS_FILE, settingsSchema } from '#config'
+import { isLoopbackHost } from '#foundation/outbound'
 import { DevError } from './error.ts'
-
-const LOOPBACK_ADDRESS = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/
 
 /** The users of a world have no passwords. @throws DevError when the author's settings open it to other machines */
 export const assertLoopback = async (home: string): Promise<void> => {
@@ -13,7 +12,7 @@ export const assertLoopback = async (home: string): Promise<void> => {
   if (settings === undefined) return
   const { connect, mcp } = settings.value.listen
   for (const [name, address] of Object.entries({ connect, mcp }))
-    if (address !== null && !LOOPBACK_ADDRESS.test(address.host))
+    if (address !== null && !isLoopbackHost(address.host))
       throw new DevError(
         `${join(home, SETTINGS_FILE)} has Deputy listen on ${address.host} (listen.${name}). A development world is for this machine alone.`,
         `Write 127.0.0.1 there.`,

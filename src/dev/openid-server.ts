@@ -11,6 +11,7 @@ import { Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { type Configuration, type JWK, Provider } from 'oidc-provider'
+import { LOOPBACK_HOSTS } from '#config'
 import { type DevUser, LOOPBACK } from './facts.ts'
 import { consentPage, page, type SignInPage, signInByButton, signInPage } from './pages.ts'
 
@@ -46,11 +47,8 @@ export const newSigningKey = (): JWK => {
   return { ...privateKey.export({ format: 'jwk' }), kid: randomBytes(8).toString('hex'), alg: 'ES256', use: 'sig' }
 }
 
-/** Names of this machine's loopback, as `hostname` of a URL has them. */
-const LOOPBACK_NAMES: readonly string[] = [LOOPBACK, 'localhost', '[::1]']
-
 const isLoopback = (host: string | undefined): boolean =>
-  LOOPBACK_NAMES.includes(URL.parse(`http://${host ?? ''}/`)?.hostname ?? '')
+  LOOPBACK_HOSTS.has(URL.parse(`http://${host ?? ''}/`)?.hostname ?? '')
 
 /** Bytes of a form at most. */
 const MAX_FORM_BYTES = 10_000

@@ -6,7 +6,7 @@ import type { Shipped } from '#daemon/configuration'
 import { type CommandServer, startCommand } from './command-server.ts'
 import { connectUser } from './connect-user.ts'
 import { startExampleServer } from './example-server.ts'
-import { LOOPBACK, SERVER, TENANT } from './facts.ts'
+import { LOOPBACK, originAt, SERVER, TENANT } from './facts.ts'
 import { type ServerKind, writeFiles } from './files.ts'
 import { openFolder, type WorldFolder } from './home.ts'
 import { startIdentityProvider } from './identity-provider.ts'
@@ -79,11 +79,9 @@ export interface DevWorld {
   stop(): Promise<void>
 }
 
-const origin = (port: number): string => `http://${LOOPBACK}:${port}`
-
 const resourceOf = (server: DevServer, { server: port }: Ports): string => {
   if (server.kind === 'stdio') return `urn:mcp:${SERVER}`
-  return server.kind === 'http' && server.url !== undefined ? server.url : `${origin(port)}/mcp`
+  return server.kind === 'http' && server.url !== undefined ? server.url : `${originAt(port)}/mcp`
 }
 
 /** The port of a server that the author runs. */
@@ -137,7 +135,7 @@ const startProviders = async (
   stack: AsyncDisposableStack,
 ) => {
   const { ports, keys, secrets } = state
-  const deputy = origin(ports.deputy)
+  const deputy = originAt(ports.deputy)
   const back = `${deputy}/connect/signed-in`
   const idp = await startIdentityProvider({
     port: ports.idp,
@@ -194,7 +192,7 @@ const start = async (options: DevWorldOptions, stack: AsyncDisposableStack): Pro
     service,
     api: service.api,
     deputy,
-    tools: origin(state.ports.tools),
+    tools: originAt(state.ports.tools),
     resource: state.resource,
     socket,
     admin,

@@ -287,7 +287,7 @@ describe('the commands that add to the registry', () => {
 })
 
 describe('a daemon that runs', () => {
-  test('is told of the change, and says that it has reloaded', async () => {
+  test('gets an order to reload, and the command says that it has reloaded', async () => {
     const daemon = await prepareDaemonHere({ 'tenants/acme.yaml': { tenant: 'acme', issuers: [{ issuer: ISSUER }] } })
     try {
       await daemon.start()

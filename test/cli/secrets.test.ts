@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
-import { createProgram } from '../../src/cli/program.ts'
+import { wholeProgram } from '../../scripts/docs-commands.ts'
 import { exit } from '../../src/cli/terminal.ts'
 import { readLocalSecret } from '../../src/credentials/secret/reference.ts'
 import { runCli } from '../support/process.ts'
@@ -19,14 +19,6 @@ const aFolder = async (): Promise<string> => {
   return folder
 }
 
-const terminal = {
-  out: () => undefined,
-  err: () => undefined,
-  input: () => Promise.resolve(new Uint8Array()),
-  isInteractive: false,
-  environment: {},
-  workingFolder: '/',
-}
 const commandsOf = (command: Command): Command[] => [command, ...command.commands.flatMap(commandsOf)]
 const sources = readdirSync(new URL('../../src', import.meta.url), { recursive: true, encoding: 'utf8' }).filter(
   (name) => name.endsWith('.ts'),
@@ -56,7 +48,7 @@ describe('secrets and the command line', () => {
   })
 
   it('threat 3: no command takes a secret as an option or an argument, where every process of the machine can read it', async () => {
-    const commands = commandsOf(await createProgram(terminal))
+    const commands = commandsOf(await wholeProgram())
     expect(commands.length).toBeGreaterThan(30)
     for (const command of commands) {
       for (const { long } of command.options)

@@ -32,7 +32,7 @@ import { grantFiles, seedGrants } from '../support/grants.ts'
 import { startHere } from '../support/here.ts'
 import { runCli, runCliProcess } from '../support/process.ts'
 
-/** A user without rights: nobody. */
+/** The Unix user `nobody`, which has no rights. */
 const OTHER_USER = 65_534
 
 let issuer: TestIssuer

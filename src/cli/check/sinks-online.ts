@@ -7,13 +7,10 @@ import { connect as connectTls } from 'node:tls'
 import { type AuditSinkSettings, type Problem, type Settings, SETTINGS_FILE } from '#config'
 import { DeputyError } from '#errors'
 import { fileFailure, readTlsFiles } from '#foundation/files'
-import { connectionProblem, createConnectionGuard, PRIVATE_RANGES } from '#foundation/outbound'
+import { connectionProblem, createConnectionGuard, NAMED_BY_SETTINGS } from '#foundation/outbound'
 
 /** How long a receiver may take to accept a connection, with TLS (ms). */
 const CONNECT_WAIT_MS = 5000
-
-/** As the daemon reaches them: also on this machine and in this site. */
-const REACHABLE = { allowLoopback: true, allowPrivate: PRIVATE_RANGES }
 
 interface Receiver {
   readonly host: string
@@ -38,7 +35,7 @@ const receiverOf = (sink: AuditSinkSettings): Receiver | undefined => {
 }
 
 const open = async ({ host, port, tls }: Receiver, home: string): Promise<Socket> => {
-  const guard = createConnectionGuard(REACHABLE)
+  const guard = createConnectionGuard(NAMED_BY_SETTINGS)
   guard.assertReachable(new URL(`https://${host.includes(':') ? `[${host}]` : host}:${port}/`))
   const { lookup } = guard
   if (tls === undefined) return connect({ host, port, lookup })

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { parse } from 'yaml'
 import { idSchema, openIssuerClaim, type Settings, settingsSchema, urlSchema } from '#config'
+import { isLoopbackHost } from '#foundation/outbound'
 import { type Answers, judgeBy, judgeText, valueOf } from '../answers.ts'
 import { askYes, type Judged } from '../asking.ts'
 import { type ClientSecret, givenSecret } from '../registry/client-secret-file.ts'
@@ -51,7 +52,7 @@ export interface InitContext {
 }
 
 const isLoopbackUrl = (text: string): boolean =>
-  /^(localhost|\[::1\]|127(\.\d{1,3}){3})$/.test(URL.parse(text)?.hostname ?? '')
+  isLoopbackHost((URL.parse(text)?.hostname ?? '').replace(/^\[|\]$/g, ''))
 
 /** A public URL is https: sign-in could be read on the way otherwise. */
 const judgePages = (text: string): Judged<string> => {

@@ -13,6 +13,7 @@ import {
   serverText,
   tenantText,
 } from '../registry/registry-documents.ts'
+import { shellWord } from '../shell-word.ts'
 import { type NewFile, skeletonFiles } from './skeleton.ts'
 
 /** What was answered, from the tenant on. */
@@ -81,7 +82,7 @@ export const notesOf = ({ tenant, server, downstream }: InitResult): string[] =>
 
 /** The next three commands. */
 export const nextCommands = (home: string, result: InitResult | undefined): string[] => {
-  const at = `--home ${/^[\w./-]+$/.test(home) ? home : `'${home.replaceAll("'", String.raw`'\''`)}'`}`
+  const at = `--home ${shellWord(home)}`
   const serve = `deputy serve ${at}`
   if (result === undefined)
     return [

@@ -7,8 +7,9 @@ import { createSystemRandom } from '#clock'
 import { type Attestation, serverSchema } from '#config'
 import { randomText, Secret } from '#foundation/crypto'
 import { hashClientSecret } from '#identity/workload'
+import { valueOf } from '../answers.ts'
 import type { Judged } from '../asking.ts'
-import { CommandError, exit, type Terminal } from '../terminal.ts'
+import type { Terminal } from '../terminal.ts'
 import { findUser, uidOf } from './unix-user.ts'
 
 export interface ProofOptions {
@@ -99,15 +100,6 @@ const serviceAccountProof = (account: string, issuer: string | undefined): Judge
   return parsed.success && more.length === 0
     ? { value: { attest: parsed.data[0]! } }
     : { problem: 'Write --service-account NAMESPACE/NAME, and the URL of the cluster with --cluster-issuer.' }
-}
-
-const valueOf = <Value>(judged: Judged<Value>): Value => {
-  if ('value' in judged) return judged.value
-  throw new CommandError(
-    exit.usage,
-    judged.problem,
-    judged.canInsist === true ? 'Add --offline to write it.' : undefined,
-  )
 }
 
 /** Every way of proof that the options name. @throws CommandError `usage` */

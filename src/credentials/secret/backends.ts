@@ -4,7 +4,7 @@ import type { Clock } from '#clock'
 import { leasedBy, type SecretBackendSettings, type VaultAccess } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import { OWN_TENANT } from '#foundation/crypto'
-import { createEgress, PRIVATE_RANGES } from '#foundation/outbound'
+import { createEgress, NAMED_BY_SETTINGS } from '#foundation/outbound'
 import type { RotatedSecret } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { DynamicSecrets, IssuedTokens, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
@@ -51,10 +51,7 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
     }
   }
   const egress = createEgress({
-    allowLoopback: true,
-    // Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay
-    // refused.
-    allowPrivate: PRIVATE_RANGES,
+    ...NAMED_BY_SETTINGS,
     timeout: access.timeout,
     ...(ca === undefined ? {} : { ca }),
   })

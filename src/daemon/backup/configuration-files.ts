@@ -1,10 +1,11 @@
-import { type FileHandle, open, readdir, readFile, realpath, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { open, readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { buffer as readWhole } from 'node:stream/consumers'
 import type { Settings } from '#config'
 import { parseKeyFile, type Secret } from '#foundation/crypto'
 import { bytesOf } from '#foundation/audit'
 import { isBackup, type Source } from '#foundation/backup'
-import { isForeign, type Layout } from './layout.ts'
+import { isForeign, kekFiles, type Layout } from './layout.ts'
 
 /** Files that are read at once (bytes); a larger one is read by pieces, and must not change meanwhile. */
 const SMALL = 8_388_608
@@ -30,10 +31,8 @@ export interface ConfigurationPlace {
 const forbiddenTexts = async (place: ConfigurationPlace): Promise<readonly Buffer[]> => {
   const { settings, layout, environment, passphrase } = place
   const texts = [passphrase.reveal()]
-  for (const kek of [settings.kek, ...settings.kek_earlier]) {
-    if ('file' in kek) texts.push(await readFile(resolve(layout.home, kek.file), 'utf8').catch(() => ''))
-    if ('env' in kek) texts.push(environment[kek.env] ?? '')
-  }
+  for (const path of kekFiles(layout.home, settings)) texts.push(await readFile(path, 'utf8').catch(() => ''))
+  for (const kek of [settings.kek, ...settings.kek_earlier]) if ('env' in kek) texts.push(environment[kek.env] ?? '')
   return texts
     .flatMap((text) => text.split('\n'))
     .map((line) => line.trim())
@@ -46,22 +45,16 @@ const identityOf = async (path: string): Promise<string | undefined> => {
   return found === undefined ? undefined : `${found.dev}:${found.ino}`
 }
 
-/** Whether one of the texts is in a file of any size: an archive of the folder may be in the folder. */
-const holds = async (file: FileHandle, size: number, texts: readonly Buffer[]): Promise<boolean> => {
+/** Whether one of the texts is in a content of any size: an archive of the folder may be in the folder. */
+const holds = async (content: Source['content'], texts: readonly Buffer[]): Promise<boolean> => {
   const longest = Math.max(0, ...texts.map(({ length }) => length))
   let before = Buffer.alloc(0)
-  for await (const piece of bytesOf(file, size)) {
+  for await (const piece of content) {
     const seen = Buffer.concat([before, piece])
     if (texts.some((text) => seen.includes(text))) return true
     before = Buffer.from(seen.subarray(Math.max(0, seen.length - longest)))
   }
   return false
-}
-
-const contentOf = async (file: FileHandle, size: number): Promise<Buffer> => {
-  const pieces: Buffer[] = []
-  for await (const piece of bytesOf(file, size)) pieces.push(piece)
-  return Buffer.concat(pieces)
 }
 
 /** Whether a file is a data key, such as in a copy of the state folder. A backup that is kept would open what a revoked tenant had stored. */
@@ -80,11 +73,8 @@ export const configurationFiles = async (place: ConfigurationPlace): Promise<Con
   const { layout, settings } = place
   const leftOut: string[] = []
   const forbidden = await forbiddenTexts(place)
-  const keys = [settings.kek, ...settings.kek_earlier].flatMap((kek) =>
-    'file' in kek ? [resolve(layout.home, kek.file)] : [],
-  )
   const excluded = new Set(await Promise.all([...place.files, layout.state, layout.keys].map(identityOf)))
-  const secret = new Set(await Promise.all(keys.map(identityOf)))
+  const secret = new Set(await Promise.all(kekFiles(layout.home, settings).map(identityOf)))
   const root = await realpath(layout.home)
 
   async function* fileAt(path: string, name: string): AsyncGenerator<Source> {
@@ -97,26 +87,13 @@ export const configurationFiles = async (place: ConfigurationPlace): Promise<Con
         return
       }
       const common = { path: `configuration/${name}`, mode: mode & 0o777 }
-      if (await holds(file, size, forbidden)) {
+      // What is judged is what is written: a small file is read once.
+      const small = size > SMALL ? undefined : await readWhole(bytesOf(file, size))
+      if (await holds(small === undefined ? bytesOf(file, size) : [small], forbidden))
         leftOut.push(`${name}: it holds the key-encryption key, or the key of the backup`)
-        return
-      }
-      if (size > SMALL) {
-        yield { ...common, bytes: size, content: bytesOf(file, size) }
-        return
-      }
-      const content = await contentOf(file, size)
-      if (isDataKey(name, content)) {
-        leftOut.push(`${name}: a data key`)
-        return
-      }
-      yield {
-        ...common,
-        bytes: content.length,
-        content: (async function* () {
-          yield content
-        })(),
-      }
+      else if (small === undefined) yield { ...common, bytes: size, content: bytesOf(file, size) }
+      else if (isDataKey(name, small)) leftOut.push(`${name}: a data key`)
+      else yield { ...common, bytes: small.length, content: [small] }
     } finally {
       await file.close()
     }

@@ -44,12 +44,5 @@ export const ownKeys = (files: KeyFiles): Manifest['own_keys'] => {
 
 export const textSource = (path: string, text: string): Source => {
   const bytes = Buffer.from(text)
-  return {
-    path,
-    mode: 0o600,
-    bytes: bytes.length,
-    content: (async function* () {
-      yield bytes
-    })(),
-  }
+  return { path, mode: 0o600, bytes: bytes.length, content: [bytes] }
 }

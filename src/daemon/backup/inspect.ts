@@ -1,10 +1,11 @@
 import { open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
 import { parseYamlFile, SETTINGS_FILE, settingsSchema, type Settings } from '#config'
 import { refuse } from '#errors'
 import { LinkWalk, type LinksWalked } from '#foundation/audit'
-import { openBackup, type Entry, type OpenBackup } from '#foundation/backup'
+import { openBackup, type Entry, type OpenBackup, type Source } from '#foundation/backup'
 import type { Secret } from '#foundation/crypto'
 import { checkStoreFile, schemaProblem, type StoreFile } from '#foundation/store'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -28,23 +29,8 @@ export const DATABASE_ENTRY = 'store/deputy.db'
 const SETTINGS_ENTRY = `configuration/${SETTINGS_FILE}`
 const MAX_SETTINGS_BYTES = 1_048_576
 
-const collect = async (content: AsyncIterable<Buffer>): Promise<Buffer> => {
-  const pieces: Buffer[] = []
-  for await (const piece of content) pieces.push(piece)
-  return Buffer.concat(pieces)
-}
-const skip = async (content: AsyncIterable<Buffer>): Promise<void> => {
-  for await (const _piece of content) void _piece
-}
-
-/** The same content, of which the rest is still there when a reader stops early. */
-const unclosed = (content: AsyncIterable<Buffer>): AsyncIterable<Buffer> => {
-  const iterator = content[Symbol.asyncIterator]()
-  return { [Symbol.asyncIterator]: () => ({ next: () => iterator.next() }) }
-}
-
 /** Writes content into a new file, mode 0600. */
-export const writeTo = async (path: string, content: AsyncIterable<Uint8Array>, mode = 0o600): Promise<void> => {
+export const writeTo = async (path: string, content: Source['content'], mode = 0o600): Promise<void> => {
   const file = await open(path, 'wx', 0o600)
   try {
     for await (const piece of content) await file.writeFile(piece)
@@ -55,8 +41,8 @@ export const writeTo = async (path: string, content: AsyncIterable<Uint8Array>, 
   }
 }
 
-const settingsIn = (text: string): Settings | undefined =>
-  parseYamlFile(SETTINGS_FILE, text, settingsSchema).values[0]?.value
+const settingsIn = (written: string): Settings | undefined =>
+  parseYamlFile(SETTINGS_FILE, written, settingsSchema).values[0]?.value
 
 /** @throws DeputyError `backup_unusable` for a backup that this version of Deputy cannot use */
 const manifestOf = (found: unknown, file: string): Manifest => {
@@ -108,17 +94,14 @@ export const inspectBackup = async (
     if (root !== 'store') files[root] += 1
     if (root === 'audit' && isWalking) isWalking = await walk.file(path, content)
     else if (path === DATABASE_ENTRY && folder !== undefined) await writeTo(join(folder, 'deputy.db'), content)
-    else if (path === SETTINGS_ENTRY) found.settings = settingsIn((await collect(content)).toString('utf8'))
-    // What a walk has left is read as well: all of the file has to be authentic.
-    await skip(content)
+    else if (path === SETTINGS_ENTRY) found.settings = settingsIn((await buffer(content)).toString('utf8'))
   }
   try {
     await backup.read({
       manifest(manifest) {
         found.manifest = manifestOf(manifest, file)
       },
-      async entry(entry, bytes) {
-        const content = unclosed(bytes)
+      async entry(entry, content) {
         if (entry.path === SETTINGS_ENTRY && entry.bytes > MAX_SETTINGS_BYTES)
           throw refuse('backup_unusable', {
             file,

@@ -31,6 +31,10 @@ export const headsPath = (keys: string): string => join(keys, 'audit-heads', 'lo
 /** The name of Deputy's own data key, in the folder of the keys and in backups. */
 export const OWN_KEY_FILE = '_deputy.key'
 
+/** The files of the key-encryption keys: never in a backup, and never moved by a restore. */
+export const kekFiles = (home: string, { kek, kek_earlier }: Pick<Settings, 'kek' | 'kek_earlier'>): string[] =>
+  [kek, ...kek_earlier].flatMap((each) => ('file' in each ? [resolve(home, each.file)] : []))
+
 /** Where a restore has moved what was there before, with a time behind it. */
 export const SET_ASIDE = 'before-restore-'
 

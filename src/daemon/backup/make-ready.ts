@@ -1,5 +1,5 @@
 import { dirname, join } from 'node:path'
-import type { Entry, OpenBackup } from '#foundation/backup'
+import type { Entry, OpenBackup, Source } from '#foundation/backup'
 import { makeFolders, syncFolder } from '#foundation/files'
 import { asOwner } from './as-owner.ts'
 import { DATABASE_ENTRY, writeTo } from './inspect.ts'
@@ -15,16 +15,12 @@ interface Place {
   readonly folderMode?: number
 }
 
-const write = ({ path, owner, folderMode }: Place, content: AsyncIterable<Uint8Array>, mode = 0o600): Promise<void> =>
+const write = ({ path, owner, folderMode }: Place, content: Source['content'], mode = 0o600): Promise<void> =>
   asOwner(owner, async () => {
     await makeFolders(dirname(path), folderMode)
     await writeTo(path, content, mode)
     await syncFolder(dirname(path))
   })
-
-async function* bytesIn(text: string): AsyncGenerator<Buffer> {
-  yield Buffer.from(text)
-}
 
 export interface ToMakeReady {
   readonly state: Target
@@ -57,12 +53,11 @@ export const makeReady = async (backup: OpenBackup, parts: ToMakeReady, note: Re
     manifest: () => undefined,
     async entry(entry, content) {
       const place = placeOf(parts, entry)
-      if (place === undefined) for await (const _piece of content) void _piece
-      else await write(place, content, entry.mode)
+      if (place !== undefined) await write(place, content, entry.mode)
     },
   })
-  // They were opened before: their folder may be one that root alone can read.
+  // The files of the log were opened before: only root may be able to read their folder.
   for (const { path, content } of log?.files.sources ?? []) await write(inState(...path.split('/')), content)
-  for (const [name, content] of keys?.files ?? []) await write(inState('keys', name), bytesIn(content))
-  await write(inState(RESTORED_NOTE), bytesIn(`${JSON.stringify(note)}\n`))
+  for (const [name, content] of keys?.files ?? []) await write(inState('keys', name), [Buffer.from(content)])
+  await write(inState(RESTORED_NOTE), [Buffer.from(`${JSON.stringify(note)}\n`)])
 }

@@ -1,3 +1,4 @@
+import { buffer } from 'node:stream/consumers'
 import { refuse } from '#errors'
 import { mergeKeyFiles, parseKeyFile } from '#foundation/crypto'
 import type { OpenBackup } from '#foundation/backup'
@@ -17,11 +18,9 @@ export const keysIn = async (
       manifest = manifestSchema.parse(found)
     },
     async entry({ path }, content) {
-      const pieces: Buffer[] = []
       const [root, name = '', below] = path.split('/')
-      for await (const piece of content) if (root === 'keys') pieces.push(piece)
       if (root === 'keys' && below === undefined && name.endsWith('.key'))
-        files.set(name, Buffer.concat(pieces).toString('utf8'))
+        files.set(name, (await buffer(content)).toString('utf8'))
     },
   })
   return { manifest: manifest!, files }

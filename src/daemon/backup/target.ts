@@ -5,7 +5,7 @@ import type { Settings } from '#config'
 import { refuse } from '#errors'
 import { syncFolder } from '#foundation/files'
 import { type Owner, ownerOf } from './as-owner.ts'
-import { isForeign, SET_ASIDE, UNFINISHED_RESTORE, type Layout } from './layout.ts'
+import { isForeign, kekFiles, SET_ASIDE, UNFINISHED_RESTORE, type Layout } from './layout.ts'
 
 /** A folder into which something is restored, and what is in its way there. */
 export interface Target {
@@ -32,12 +32,9 @@ const folderModeOf = async (folder: string): Promise<number> => {
   return (mode & GROUP_READS) === GROUP_READS ? 0o750 : 0o700
 }
 
-const keyFiles = (home: string, { kek, kek_earlier }: Settings): string[] =>
-  [kek, ...kek_earlier].flatMap((each) => ('file' in each ? [resolve(home, each.file)] : []))
-
 /** Of the state: the data keys, the key-encryption key and the lock stay where they are. */
 export const stateTarget = async ({ home, state, keys, database }: Layout, settings: Settings): Promise<Target> => {
-  const stays = new Set([keys, `${database}.hold`, `${database}.hold-journal`, ...keyFiles(home, settings)])
+  const stays = new Set([keys, `${database}.hold`, `${database}.hold-journal`, ...kekFiles(home, settings)])
   const inTheWay = (await namesIn(state)).filter(
     (name) => !stays.has(join(state, name)) && !name.startsWith(SET_ASIDE) && !name.startsWith('deputy-backup-'),
   )
@@ -52,7 +49,7 @@ export const configurationTarget = async ({ home, state, keys }: Layout, setting
     keys,
     dirname(resolve(home, socket)),
     dirname(resolve(home, admin)),
-    ...keyFiles(home, settings),
+    ...kekFiles(home, settings),
   ]
   const isStaying = (path: string): boolean => stays.some((each) => each === path || each.startsWith(`${path}/`))
   const inTheWay = (await namesIn(home)).filter((name) => !isForeign(name) && !isStaying(join(home, name)))

@@ -29,7 +29,7 @@ import {
 import { refuse } from '#errors'
 import { OWN_TENANT, Secret } from '#foundation/crypto'
 import type { TlsMaterial } from '#foundation/files'
-import { createConnectionGuard, createEgress, type Egress, PRIVATE_RANGES } from '#foundation/outbound'
+import { createConnectionGuard, createEgress, type Egress, NAMED_BY_SETTINGS } from '#foundation/outbound'
 import type { SigningKeys } from '#foundation/keys'
 import type { Store } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
@@ -44,12 +44,6 @@ const BACKGROUND_WAITS = { first: 1000, longest: 60_000, longestAsked: LONGEST_A
 
 /** Most records and bytes that are appended to a file at once. */
 const FILE_BATCH = { records: 512, bytes: 4_194_304 }
-
-/**
- * The settings name the receivers, and no tenant has a say in it: they may be on this machine or in this site. Cloud
- * metadata addresses stay refused.
- */
-const REACHABLE = { allowLoopback: true, allowPrivate: PRIVATE_RANGES }
 
 export interface AuditSinkSurroundings extends Surroundings {
   readonly version: string
@@ -74,7 +68,7 @@ const tlsOf = async (
 const egressWith = (tls: TlsMaterial, timeout: number): { egress: Egress; close: () => Promise<void> } => {
   const create = (ca: string | undefined) => ({
     ca,
-    egress: createEgress({ ...REACHABLE, timeout, ...(ca === undefined ? {} : { ca }) }),
+    egress: createEgress({ ...NAMED_BY_SETTINGS, timeout, ...(ca === undefined ? {} : { ca }) }),
   })
   let current = create(tls.ca)
   return {
@@ -156,7 +150,7 @@ const placeOf = async (sink: SyslogSinkSettings, around: AuditSinkSurroundings):
   const { address, socket, tls } = sink
   if (address === undefined) return { socket: resolve(around.home, socket!) }
   const material = await tlsOf(tls, around)
-  const guard = createConnectionGuard(REACHABLE)
+  const guard = createConnectionGuard(NAMED_BY_SETTINGS)
   const { host, port } = address
   return {
     host,

@@ -23,13 +23,19 @@ const METADATA = new Set(
 )
 
 /** Addresses within a site, at which an operator has services of the site: RFC 1918, RFC 6598 and RFC 4193. */
-export const PRIVATE_RANGES = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']
+const PRIVATE_RANGES = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']
 
 export interface AddressRules {
   readonly allowLoopback: boolean
   /** CIDR ranges. */
   readonly allowPrivate: readonly string[]
 }
+
+/**
+ * Of services that the settings name, such as vaults and receivers of audit records: no tenant has a say in them, and they may
+ * be on this machine or in this site. Cloud metadata addresses stay refused.
+ */
+export const NAMED_BY_SETTINGS: AddressRules = { allowLoopback: true, allowPrivate: PRIVATE_RANGES }
 
 /** Says why an address must not be connected to; undefined when it may. */
 export type AddressJudge = (address: string) => string | undefined

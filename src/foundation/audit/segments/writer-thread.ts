@@ -1,8 +1,8 @@
 /** The thread that writes the segments of a chain. It links and hashes the records too, which is most of the work. */
-import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
+import { isHeld, takeHold } from '#foundation/hold'
 import type { SegmentFile } from '#foundation/store'
 import { diskFiles } from './file-operations.ts'
 import type { WriterReply, WriterRequest, WriterStart, WriterThread } from './protocol.ts'
@@ -12,23 +12,6 @@ import { ChainConflict, SegmentWriter } from './writer.ts'
 
 const { folder, chain, rules } = workerData as WriterThread
 const port = parentPort!
-
-/** https://www.sqlite.org/rescode.html#busy */
-const BUSY = 5
-
-/** Keeps other processes out of the folder as long as this one lives, as the database's own hold does. */
-const takeHold = (): DatabaseSync => {
-  const path = join(folder, 'hold')
-  const lock = new DatabaseSync(path)
-  chmodSync(path, 0o600)
-  try {
-    lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
-  } catch (error) {
-    lock.close()
-    throw error
-  }
-  return lock
-}
 
 const filesOf = (writer: SegmentWriter): SegmentFile[] => {
   const sealed = writer.sealed.map(({ path, number, bytes, removed }) => ({
@@ -109,13 +92,14 @@ const serve = (writer: SegmentWriter, lock: DatabaseSync): void => {
 let lock: DatabaseSync | undefined
 try {
   diskFiles.makeFolder(folder)
-  lock = takeHold()
+  // Other processes stay out of the folder as long as this one lives.
+  lock = takeHold(join(folder, 'hold'))
   const writer = SegmentWriter.open({ files: diskFiles, folder, chain, rules })
   serve(writer, lock)
   const { head, durable, recovery, lastCheckpoint: checkpoint } = writer
   port.postMessage({ head, durable, isDue: false, recovery, checkpoint } satisfies WriterStart)
 } catch (error) {
-  const held = lock === undefined && ((error as { errcode?: number }).errcode ?? 0) % 256 === BUSY
+  const held = lock === undefined && isHeld(error)
   lock?.close()
   const place = error instanceof DamagedEnd ? { path: error.damage.path, byte: error.damage.byte } : {}
   port.postMessage({ problem: problemOf(error), held, ...place } satisfies WriterStart)

@@ -3,12 +3,12 @@ import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import type { SegmentFile } from '#foundation/store'
 import { beginsAs, readLine } from '../format/segment.ts'
+import { bytesOf } from '../segments/log-files.ts'
 import type { ChainWalk } from './walk.ts'
 
 /** A file of a chain, and how much of it is durable. */
 type Place = Pick<SegmentFile, 'path' | 'bytes'>
 
-const CHUNK = 1_048_576
 const LINE_FEED = 0x0a
 
 /** Takes the lines of a chain's files. */
@@ -56,17 +56,13 @@ const walkFile = async (walk: ChainWalk, { path, bytes }: Place): Promise<boolea
   const file = await open(path, 'r')
   let isShort = false
   async function* chunks(): AsyncGenerator<Buffer> {
-    for (let at = 0; at < bytes;) {
-      const chunk = Buffer.allocUnsafe(Math.min(CHUNK, bytes - at))
-      const { bytesRead } = await file.read(chunk, 0, chunk.length, at)
-      isShort = bytesRead === 0
-      if (isShort) {
-        walk.fault(`${path} is shorter than what was written to it`)
-        return
-      }
-      at += bytesRead
-      yield chunk.subarray(0, bytesRead)
+    let at = 0
+    for await (const chunk of bytesOf(file, bytes)) {
+      at += chunk.length
+      yield chunk
     }
+    isShort = at < bytes
+    if (isShort) walk.fault(`${path} is shorter than what was written to it`)
   }
   try {
     const holds = await walkBytes(walk, path, chunks())

@@ -1,9 +1,9 @@
 import { DatabaseSync } from 'node:sqlite'
 import { refuse } from '#errors'
+import { isHeld, takeHold } from '#foundation/hold'
 import { SCHEMA_VERSION } from '../migrations/index.ts'
 import { MIGRATION_NOTES } from '../migrations/notes.ts'
 import { problemOf } from './executor.ts'
-import { isHeld, takeHold } from './hold.ts'
 
 /** How long a reader waits for a writer (ms). */
 const PATIENCE_MS = 5000
@@ -11,7 +11,7 @@ const PATIENCE_MS = 5000
 /** Keeps daemons away from a store that is not open. @throws DeputyError `start_failed` when a daemon has it */
 export const holdStore = (path: string): Disposable => {
   try {
-    const lock = takeHold(path)
+    const lock = takeHold(`${path}.hold`)
     return {
       [Symbol.dispose]() {
         lock.close()

@@ -4,8 +4,8 @@
 import { closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { isHeld, takeHold } from '#foundation/hold'
 import { Executor, problemOf } from './executor.ts'
-import { isHeld, takeHold } from './hold.ts'
 import type { StoreReply, StoreRequest, StoreThread } from './protocol.ts'
 
 const { path, role } = workerData as StoreThread
@@ -13,7 +13,7 @@ const port = parentPort!
 /** Requests that become one transaction at most. */
 const MAX_BATCH = 256
 
-/** Before SQLite opens it, see `hold.ts`. Private before it has content; SQLite creates its other files with the same mode. */
+/** Before SQLite opens it, see `takeHold`. Private before it has content; SQLite creates its other files with the same mode. */
 const makePrivate = (file: string): void => {
   const descriptor = openSync(file, 'a', 0o600)
   try {
@@ -73,7 +73,7 @@ let hold: DatabaseSync | undefined
 try {
   if (role === 'reader') serve(openToRead())
   else {
-    hold = takeHold(path)
+    hold = takeHold(`${path}.hold`)
     serve(open(), hold)
   }
 } catch (error) {
